@@ -1,0 +1,243 @@
+// Package engine is the contract of runbook, to be read first.
+//
+// An operator's runbook, a [Program], is run once for each [Node]. Every
+// [Operation] that it calls passes one function, [Pass.Do], in one of two
+// passes: the first predicts, on a [Model] of the node, and writes a
+// [NodePlan]; the second is live, and can do nothing but what that plan holds.
+//
+//	runbook -> Program -> Pass.Do -> Operation -> Edit -> Model   (predicting)
+//	                                          \-> plan -> Node    (live)
+//
+// The package imports [runbook/engine/resource] and the standard library only.
+// Kinds of node are in node/, operations in builtins/, the Starlark program in
+// engine/script, the journal in engine/journal; they are handed in by cmd.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"runbook/engine/resource"
+)
+
+// Reader can be asked what it holds.
+type Reader interface {
+	// Read returns what q selects: present resources only. It never changes
+	// anything. A State with nothing in it is an answer, not an error.
+	Read(ctx context.Context, q resource.Query) (resource.State, error)
+}
+
+// Node is a machine that can be read and changed. Implementations are safe for
+// concurrent use, return as soon as ctx ends, and report what the machine's
+// kernel said as a [*NodeError] and a lost machine as [Unreachable].
+type Node interface {
+	Reader
+	// Apply compares, changes and reads back, in one request:
+	//
+	//   - Where e.Before is not nil and the node holds something else of
+	//     e.Query, nothing is changed and the error is a [*DriftError].
+	//   - Every key of e.Want is made what it says. If the kernel refuses one,
+	//     those already made are put back, and the error is a [*NodeError].
+	//   - What e.Query selects is read until it equals e.After or e.Settle has
+	//     passed. What was read last is returned, equal or not: judging is the
+	//     caller's part. Where e.After is nil it is read once.
+	Apply(ctx context.Context, e Edit) (resource.State, error)
+	// Close ends the connection. The node keeps what was done.
+	Close() error
+}
+
+// Model is a node in memory that predicts what the kernel would do. It is
+// seeded from a real node as far as it is looked at, and keeps what it
+// predicted: a later Read sees it.
+type Model interface {
+	Reader
+	// Predict makes every key of e.Want what it says, as the kernel would, and
+	// completes e: what had to be looked at to know the outcome is added to
+	// Query and Before, and After is set. What the kernel would refuse is a
+	// [*NodeError] with the kernel's own errno and words; what the model does
+	// not cover is [Unpredictable].
+	Predict(ctx context.Context, e *Edit) error
+}
+
+// Edit is a change to one node: its footprint, and what to make of it.
+type Edit struct {
+	Want   resource.State `json:"want,omitempty"`   // what each key should become; nil: absent
+	Query  resource.Query `json:"query,omitempty"`  // the footprint: all that was read or is changed
+	Before resource.State `json:"before,omitempty"` // of Query, on which the prediction rests
+	After  resource.State `json:"after,omitempty"`  // of Query, as predicted
+	Settle Duration       `json:"settle,omitempty"` // how long to wait until After is read back
+}
+
+// Diff is what e changes.
+func (e Edit) Diff() resource.Diff { return resource.Compare(e.Before, e.After) }
+
+// Reverse is the edit that takes e back, where the node still holds e.After.
+func (e Edit) Reverse() Edit {
+	return Edit{Want: e.Diff().Before(), Query: e.Query, Before: e.After, After: e.Before, Settle: e.Settle}
+}
+
+// DefaultSettle is how long a node is given to show what was predicted.
+const DefaultSettle = 3 * time.Second
+
+// Operation is one typed thing that a runbook can ask of a node: a struct
+// whose exported fields are its arguments. It is a [Probe] or a [Change].
+//
+// An argument has the name of its field's json tag and may be given by
+// position too, in the order of the fields. It may be left out, and is then
+// zero, where the tag has omitempty or omitzero. A type with UnmarshalText is
+// given as a string. An operation with a method Validate() error is asked
+// before it is used; one with String() string names its object.
+type Operation any
+
+// Probe is an operation that only looks.
+type Probe interface {
+	// Look returns what the script gets: a value that encodes as JSON.
+	Look(ctx context.Context, n Reader) (any, error)
+}
+
+// Change is an operation that changes a node so that it is as the arguments
+// say, and does nothing where it is so already.
+type Change interface {
+	// Plan reads what it must and returns what each key should become. Keys
+	// that are right already are left out; an empty State is no change.
+	Plan(ctx context.Context, n Reader) (resource.State, error)
+	// Result is what the script gets: a value that encodes as JSON. s is the
+	// footprint after the change.
+	Result(changed bool, s resource.State) any
+}
+
+// Explainer is a [Change] that can say more about why the kernel refused it.
+type Explainer interface {
+	// Explain returns the cause in the words of the operation's arguments, and
+	// a hint. Either may be empty.
+	Explain(ctx context.Context, n Reader, refused *NodeError) (cause, hint string)
+}
+
+// Call is one call of an operation by a script.
+type Call struct {
+	Name string          // "route.add"
+	Args json.RawMessage // the operation's fields, canonical: equal calls have equal bytes
+	Op   Operation       // what Args say
+	Pos  string          // file:line:col of the call in the runbook
+}
+
+// Program is a runbook that has been read and can be run. It is safe for
+// concurrent use.
+type Program interface {
+	Header() Header
+	// Run calls run(node, p) for one node. Every operation that the script
+	// calls is passed to do; its error becomes the script's. Run returns what
+	// ended the script, or nil.
+	Run(ctx context.Context, node NodeInfo, do func(context.Context, Call) (any, error)) error
+	// Usage returns what has been used so far.
+	Usage() Usage
+	Close() error
+}
+
+// NodeInfo is what a script can know of its node without asking it.
+type NodeInfo struct {
+	Name   string         `json:"name"`
+	Groups []string       `json:"groups,omitempty"`
+	Vars   map[string]any `json:"vars,omitempty"`
+}
+
+// Header is what the call of runbook(…) declared.
+type Header struct {
+	Doc     string  `json:"doc"` // the runbook's docstring
+	Params  []Param `json:"params,omitempty"`
+	Limits  Limits  `json:"limits"`
+	Rollout Rollout `json:"rollout"`
+}
+
+// Param is one declared parameter.
+type Param struct {
+	Name     string   `json:"name"`
+	Type     string   `json:"type"` // string, int, bool, ip, prefix, duration, choice
+	Doc      string   `json:"doc"`
+	Default  any      `json:"default,omitempty"`
+	Required bool     `json:"required,omitempty"`
+	Choices  []string `json:"choices,omitempty"`
+}
+
+// Rollout says in which order and how fast nodes are changed.
+type Rollout struct {
+	Waves       []string `json:"waves"` // how many nodes have been tried at the end of each wave: "1", "10%", "100%"
+	Bake        Duration `json:"bake"`  // the wait between two waves
+	MaxFailures int      `json:"max_failures"`
+}
+
+// Usage is what a program has used.
+type Usage struct {
+	Steps int64 `json:"steps"` // Starlark steps
+	Calls int64 `json:"calls"`
+}
+
+// Duration is a time.Duration that is written as "1m30s" in JSON.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// Dialer reaches nodes by their names in the inventory.
+type Dialer interface {
+	// Dial connects. The error is [Unreachable] where the node does not
+	// answer, and says so where it answers but refuses (host key, authentication).
+	Dial(ctx context.Context, name string) (Node, error)
+}
+
+// Journal is the durable record of runs. It is safe for concurrent use.
+type Journal interface {
+	// Begin opens the record of a run and returns its id.
+	Begin(ctx context.Context, r RunRecord) (id string, err error)
+	// Append adds e to its run. When it returns nil, e survives a power cut.
+	Append(ctx context.Context, e Entry) error
+	// End closes the record of the run.
+	End(ctx context.Context, id string, outcome Outcome) error
+}
+
+// RunRecord says what a run is.
+type RunRecord struct {
+	ID        string            `json:"run"`
+	Verb      string            `json:"verb"` // run, apply
+	Runbook   string            `json:"runbook"`
+	Hash      string            `json:"hash"` // of the runbook and all that it loads
+	Params    map[string]string `json:"params,omitempty"`
+	Inventory string            `json:"inventory"`
+	Selection string            `json:"selection"`
+	User      string            `json:"user"`
+	Started   time.Time         `json:"started"`
+	Ended     time.Time         `json:"ended,omitzero"`
+	Outcome   *Outcome          `json:"outcome,omitempty"` // nil: it is still going, or was killed
+}
+
+// Outcome is how a run ended.
+type Outcome struct {
+	Exit  int               `json:"exit"`            // the exit code
+	Error string            `json:"error,omitempty"` // why, where it is not 0
+	Nodes map[string]string `json:"nodes,omitempty"` // node to its state at the end
+}
+
+// Entry is one line of a run's record.
+type Entry struct {
+	Run  string    `json:"run"`
+	Seq  int64     `json:"seq"` // set by the journal
+	Time time.Time `json:"time"`
+	Node string    `json:"node"`
+	Kind string    `json:"kind"`           // intent, done, failed, undo, undone, node
+	Nth  int       `json:"nth"`            // which change of the node's plan, from 0
+	Op   string    `json:"op,omitempty"`   // "route.add"
+	Pos  string    `json:"pos,omitempty"`  // where the script asked
+	Edit *Edit     `json:"edit,omitempty"` // intent: what is about to be done, and how to take it back
+	Diff string    `json:"diff,omitempty"` // for people
+	Text string    `json:"text,omitempty"` // node: its new state; failed: why
+}

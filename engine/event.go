@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"time"
+
+	"runbook/engine/resource"
+)
+
+// EventKind says what an [Event] tells.
+type EventKind string
+
+// What happens in a run, in the order in which it does for one node.
+const (
+	EventRun       EventKind = "run"       // the run has an id and starts
+	EventWave      EventKind = "wave"      // a wave starts: Text says which nodes
+	EventBake      EventKind = "bake"      // the wait between two waves starts
+	EventNode      EventKind = "node"      // State of Node has changed
+	EventPrint     EventKind = "print"     // the script printed Text
+	EventChange    EventKind = "change"    // Op was applied and read back: Diff
+	EventUnchanged EventKind = "unchanged" // Op found its object already as it should be
+	EventPutBack   EventKind = "put-back"  // a change of Node was taken back: Diff
+	EventWarning   EventKind = "warning"
+	EventEnd       EventKind = "end" // the run has ended: Text sums it up
+)
+
+// NodeState is where a node stands in a run.
+type NodeState string
+
+// The states of a node. The last six are final.
+const (
+	NodeWaiting  NodeState = "waiting"
+	NodeApplying NodeState = "applying"
+	NodeDone     NodeState = "done"      // changed as predicted
+	NodeSame     NodeState = "unchanged" // there was nothing to change
+	NodeSkipped  NodeState = "skipped"   // the operator said so
+	NodeUntried  NodeState = "not tried" // the run ended before
+	NodeFailed   NodeState = "failed"    // and holds what it held before
+	NodeInDoubt  NodeState = "in doubt"  // failed, and could not be put back or asked
+)
+
+// Event is one thing that happened. What shows a run (lines, JSON, the
+// terminal interface) sees events and nothing else.
+type Event struct {
+	Version int           `json:"v"` // EventVersion
+	Time    time.Time     `json:"time"`
+	Kind    EventKind     `json:"event"`
+	Run     string        `json:"run,omitempty"`
+	Wave    int           `json:"wave,omitempty"` // from 1
+	Node    string        `json:"node,omitempty"`
+	State   NodeState     `json:"state,omitempty"`
+	Op      string        `json:"op,omitempty"`
+	Pos     string        `json:"pos,omitempty"`
+	Diff    resource.Diff `json:"diff,omitempty"`
+	Text    string        `json:"text,omitempty"`
+	Err     *Error        `json:"error,omitempty"`
+}
+
+// EventVersion is the version of the form in which events are published.
+const EventVersion = 1

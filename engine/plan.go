@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"runbook/engine/resource"
+)
+
+// Source is a runbook's text: the file that was named, and all that it loads.
+type Source struct {
+	Main  string            `json:"main"`  // its path as it was given
+	Files map[string]string `json:"files"` // path from Main's folder to text; Main's own is under its base name
+}
+
+// Hash identifies the text of s, whatever folder it lies in.
+func (s Source) Hash() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
+		sum := sha256.Sum256([]byte(s.Files[name]))
+		h.Write([]byte(name + "\x00"))
+		h.Write(sum[:])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Plan is what a runbook would do to each node. It can be saved, reviewed and
+// applied later: it holds the runbook itself, and what each node held that the
+// prediction rests on.
+type Plan struct {
+	Version   int               `json:"version"` // PlanVersion
+	Source    Source            `json:"source"`
+	Params    map[string]string `json:"params,omitempty"`
+	Inventory string            `json:"inventory"`
+	Selection string            `json:"selection"`
+	Created   time.Time         `json:"created"`
+	Header    Header            `json:"header"`
+	Nodes     []*NodePlan       `json:"nodes"` // in the order of the rollout
+	Usage     Usage             `json:"usage"`
+}
+
+// PlanVersion is the version of the form in which plans are saved.
+const PlanVersion = 1
+
+// Changes counts the changes of all nodes.
+func (p *Plan) Changes() int {
+	n := 0
+	for _, np := range p.Nodes {
+		n += len(np.Changes())
+	}
+	return n
+}
+
+// NodePlan is what a runbook would do to one node.
+type NodePlan struct {
+	Node    string          `json:"node"`
+	Steps   []PlannedChange `json:"planned,omitempty"` // the calls of operations that change, in order, also where there is nothing to change
+	Prints  []string        `json:"prints,omitempty"`  // what the script printed
+	Err     *Error          `json:"error,omitempty"`   // why it could not be predicted to its end
+	Created time.Time       `json:"created"`
+}
+
+// PlannedChange is one predicted call of an operation that changes.
+type PlannedChange struct {
+	Op     string          `json:"op"`
+	Args   json.RawMessage `json:"args"`
+	Object string          `json:"object"` // what it is about, such as "10.20.0.0/16"
+	Pos    string          `json:"pos"`
+	Edit   Edit            `json:"edit"`
+	// Refused is what the kernel is predicted to say to it. The node is then not asked.
+	Refused *NodeError `json:"refused,omitempty"`
+}
+
+// Changes returns the planned calls that change something.
+func (p *NodePlan) Changes() []PlannedChange {
+	var out []PlannedChange
+	for _, c := range p.Steps {
+		if len(c.Edit.Diff()) > 0 {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Drift is what has changed on the node from an earlier prediction, p, to a
+// later one: in what the predictions rest on, and where that is equal in what
+// they would do. Nil means that now can be done in place of p.
+func (p *NodePlan) Drift(now *NodePlan) resource.Diff {
+	var before, after []resource.State
+	for i := range max(len(p.Steps), len(now.Steps)) {
+		var was, is Edit
+		if i < len(p.Steps) {
+			was = p.Steps[i].Edit
+		}
+		if i < len(now.Steps) {
+			is = now.Steps[i].Edit
+		}
+		if d := resource.Compare(was.Before, is.Before); len(d) > 0 && i < len(p.Steps) && i < len(now.Steps) {
+			return d
+		}
+		before, after = append(before, was.After), append(after, is.After)
+	}
+	for i := range before {
+		if d := resource.Compare(before[i], after[i]); len(d) > 0 {
+			return d
+		}
+	}
+	return nil
+}

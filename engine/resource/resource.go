@@ -1,0 +1,294 @@
+// Package resource says what a node holds: links, addresses, routes, facts.
+//
+// A [State] maps the [Key] of each resource to its value. Everything that
+// runbook shows, compares, saves, applies and undoes is a State or the [Diff]
+// of two. A [Query] says which part of a node's State is meant, so that a node
+// with 100,000 routes sends only those that matter.
+//
+// This package is the bottom of the house: it imports the standard library
+// only, and every other package may import it. A new kind of resource is one
+// file here: its type, its key, which selectors match it, and its place in
+// [decoders].
+package resource
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Kind names a kind of resource, such as "route".
+type Kind string
+
+// Key identifies a resource on its node: the kind, a space, and what tells it
+// apart from others of its kind, such as "route 10.20.0.0/16 table 254 metric 0".
+// It holds only what the kernel itself tells two resources apart by.
+type Key string
+
+// Kind is the kind of the resource that k identifies.
+func (k Key) Kind() Kind {
+	kind, _, _ := strings.Cut(string(k), " ")
+	return Kind(kind)
+}
+
+// Resource is one thing that a node holds. The implementations are plain
+// values: [Link], [Addr], [Route], [Facts].
+type Resource interface {
+	Key() Key
+	// Match reports whether s, which is of this resource's kind, selects it.
+	Match(s Selector) bool
+	// Volatile reports whether the resource comes and goes by itself (a route
+	// from a router advertisement), so that no comparison should see it.
+	Volatile() bool
+	// String is the resource on one line, in the words of iproute2, without
+	// its kind: "10.20.0.0/16 via 10.98.0.1 dev eth1".
+	String() string
+}
+
+// decoders has one entry for each kind of resource.
+var decoders = map[Kind]func([]byte) (Resource, error){
+	KindLink:  decode[Link],
+	KindAddr:  decode[Addr],
+	KindRoute: decode[Route],
+	KindFacts: decode[Facts],
+}
+
+func decode[R Resource](b []byte) (Resource, error) {
+	var r R
+	err := json.Unmarshal(b, &r)
+	return r, err
+}
+
+// State is what is known of a node. A key with a value is present; a key with
+// a nil value is known to be absent; a key that is missing was not read.
+type State map[Key]Resource
+
+// Of makes a State that holds rs.
+func Of(rs ...Resource) State {
+	s := make(State, len(rs))
+	for _, r := range rs {
+		s[r.Key()] = r
+	}
+	return s
+}
+
+// Keys returns the keys of s in order.
+func (s State) Keys() []Key { return slices.Sorted(maps.Keys(s)) }
+
+// Clone returns a copy of s. Resources are values and are shared.
+func (s State) Clone() State { return maps.Clone(s) }
+
+// Select returns what q selects of s: present resources only.
+func (s State) Select(q Query) State {
+	out := State{}
+	for k, r := range s {
+		if r != nil && q.Match(r) {
+			out[k] = r
+		}
+	}
+	return out
+}
+
+// All returns the present resources of type R in the order of their keys.
+func All[R Resource](s State) []R {
+	var out []R
+	for _, k := range s.Keys() {
+		if r, ok := s[k].(R); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Get returns the resource of type R under k, if it is present.
+func Get[R Resource](s State, k Key) (R, bool) {
+	r, ok := s[k].(R)
+	return r, ok
+}
+
+// entry is one key of a State in JSON.
+type entry struct {
+	Key   Key             `json:"key"`
+	Value json.RawMessage `json:"value,omitempty"` // missing: known to be absent
+}
+
+// MarshalJSON writes s as a list of {"key", "value"} in the order of the keys.
+func (s State) MarshalJSON() ([]byte, error) {
+	list := make([]entry, 0, len(s))
+	for _, k := range s.Keys() {
+		e := entry{Key: k}
+		if r := s[k]; r != nil {
+			b, err := json.Marshal(r)
+			if err != nil {
+				return nil, err
+			}
+			e.Value = b
+		}
+		list = append(list, e)
+	}
+	return json.Marshal(list)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. A kind that it does not know, or
+// a value that is not what its key says, is an error.
+func (s *State) UnmarshalJSON(b []byte) error {
+	var list []entry
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	*s = make(State, len(list))
+	for _, e := range list {
+		if len(e.Value) == 0 {
+			(*s)[e.Key] = nil
+			continue
+		}
+		dec := decoders[e.Key.Kind()]
+		if dec == nil {
+			return fmt.Errorf("resource %q: unknown kind", e.Key)
+		}
+		r, err := dec(e.Value)
+		if err != nil {
+			return fmt.Errorf("resource %q: %w", e.Key, err)
+		}
+		if r.Key() != e.Key {
+			return fmt.Errorf("resource %q: its value is of %q", e.Key, r.Key())
+		}
+		(*s)[e.Key] = r
+	}
+	return nil
+}
+
+// Selector selects resources of one kind. A zero field selects any.
+type Selector struct {
+	Kind Kind `json:"kind"`
+	// Name is the name of a link; for an address or a route the link that it is on.
+	Name string `json:"name,omitempty"`
+	// Dst selects the routes to exactly this destination, or the addresses
+	// with exactly this address and length.
+	Dst netip.Prefix `json:"dst,omitzero"`
+	// Covers selects the routes whose destination contains this address, and
+	// the addresses whose subnet does.
+	Covers netip.Addr `json:"covers,omitzero"`
+	// Family is 4 or 6.
+	Family int `json:"family,omitempty"`
+	// Table selects the routes of this table.
+	Table Table `json:"table,omitempty"`
+}
+
+// Query is a list of selectors: it selects what any of them selects.
+type Query []Selector
+
+// Match reports whether q selects r.
+func (q Query) Match(r Resource) bool {
+	kind := r.Key().Kind()
+	for _, s := range q {
+		if s.Kind == kind && r.Match(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// Change is one resource that differs. Before is nil where it was absent,
+// After where it is.
+type Change struct {
+	Key           Key
+	Before, After Resource
+}
+
+// Diff is what differs between two states, in the order of the keys.
+type Diff []Change
+
+// Compare returns what differs between two reads of the same Query. A key that
+// only one of them has is absent in the other. Volatile resources are left out.
+func Compare(before, after State) Diff {
+	var d Diff
+	keys := make(State, len(before)+len(after))
+	maps.Copy(keys, before)
+	maps.Copy(keys, after)
+	for _, k := range keys.Keys() {
+		b, a := before[k], after[k]
+		if (b == nil || b.Volatile()) && (a == nil || a.Volatile()) {
+			continue
+		}
+		if !reflect.DeepEqual(b, a) {
+			d = append(d, Change{Key: k, Before: b, After: a})
+		}
+	}
+	return d
+}
+
+// Before is the state of the resources that d changes, before it.
+func (d Diff) Before() State {
+	s := make(State, len(d))
+	for _, c := range d {
+		s[c.Key] = c.Before
+	}
+	return s
+}
+
+// After is the state of the resources that d changes, after it.
+func (d Diff) After() State {
+	s := make(State, len(d))
+	for _, c := range d {
+		s[c.Key] = c.After
+	}
+	return s
+}
+
+// changeJSON is the published form of a Change.
+type changeJSON struct {
+	Action string   `json:"action"` // add, delete, change
+	Kind   Kind     `json:"kind"`
+	Key    Key      `json:"key"`
+	Before Resource `json:"before,omitempty"`
+	After  Resource `json:"after,omitempty"`
+}
+
+// MarshalJSON writes the change with its action, for people's programs.
+func (c Change) MarshalJSON() ([]byte, error) {
+	return json.Marshal(changeJSON{c.Action(), c.Key.Kind(), c.Key, c.Before, c.After})
+}
+
+// Action is "add", "delete" or "change".
+func (c Change) Action() string {
+	switch {
+	case c.Before == nil:
+		return "add"
+	case c.After == nil:
+		return "delete"
+	default:
+		return "change"
+	}
+}
+
+// Lines renders the change the way every diff of runbook looks: a sign, the
+// kind, the resource; a changed resource is two lines.
+//
+//	"+ route 10.20.0.0/16 via 10.98.0.1 dev eth1"
+func (c Change) Lines() []string {
+	var out []string
+	if c.Before != nil {
+		out = append(out, fmt.Sprintf("- %-5s %s", c.Key.Kind(), c.Before))
+	}
+	if c.After != nil {
+		out = append(out, fmt.Sprintf("+ %-5s %s", c.Key.Kind(), c.After))
+	}
+	return out
+}
+
+// String is the whole diff, one line for each side of each change.
+func (d Diff) String() string {
+	var b strings.Builder
+	for _, c := range d {
+		for _, l := range c.Lines() {
+			b.WriteString(l)
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
