@@ -99,11 +99,12 @@ type Probe interface {
 // Change is an operation that changes a node so that it is as the arguments
 // say, and does nothing where it is so already.
 type Change interface {
-	// Plan reads what it must and returns what each key should become. Keys
-	// that are right already are left out; an empty State is no change.
+	// Plan reads what it must and returns what each key should become. A key
+	// that is right already is returned as it was read, so that a plan can show
+	// what is there; where no key differs, there is nothing to change.
 	Plan(ctx context.Context, n Reader) (resource.State, error)
-	// Result is what the script gets: a value that encodes as JSON. s is the
-	// footprint after the change.
+	// Result is what the script gets: a value that encodes as JSON. changed is
+	// whether anything differed, s the footprint after the change.
 	Result(changed bool, s resource.State) any
 }
 
@@ -126,14 +127,26 @@ type Call struct {
 // concurrent use.
 type Program interface {
 	Header() Header
-	// Run calls run(node, p) for one node. Every operation that the script
-	// calls is passed to do; its error becomes the script's. Run returns what
-	// ended the script, or nil.
-	Run(ctx context.Context, node NodeInfo, do func(context.Context, Call) (any, error)) error
+	// Run calls run(node, p) for one node. What the script asks and prints
+	// goes to h; h's error becomes the script's. Run returns what ended the
+	// script, an [*Error], or nil.
+	Run(ctx context.Context, node NodeInfo, h Host) error
 	// Usage returns what has been used so far.
 	Usage() Usage
 	Close() error
 }
+
+// Host is what a running script can reach: [Pass] is one.
+type Host interface {
+	// Do does one call of an operation. Its result encodes as JSON.
+	Do(ctx context.Context, c Call) (any, error)
+	// Print takes a line that the script printed.
+	Print(line string)
+	// Sleep waits between two tries; a prediction does not.
+	Sleep(ctx context.Context, d time.Duration) error
+}
+
+var _ Host = (*Pass)(nil)
 
 // NodeInfo is what a script can know of its node without asking it.
 type NodeInfo struct {

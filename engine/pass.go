@@ -40,7 +40,7 @@ type Pass struct {
 type doneChange struct {
 	nth   int
 	edit  Edit
-	found resource.State // what the node answered after it
+	found resource.State // what the node answered after it; nil where the answer was lost
 }
 
 // NewPrediction returns a pass that predicts on m and writes plan.
@@ -53,7 +53,7 @@ func NewLive(plan *NodePlan, l Limits, n Node, j Journal, run string, emit func(
 	return &Pass{plan: plan, budget: Budget{Limits: l}, node: n, journal: j, run: run, emit: emit}
 }
 
-// Changed reports how many changes of a live pass stand on the node.
+// Changed reports how many changes of a live pass stand on the node, or may.
 func (p *Pass) Changed() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,6 +69,19 @@ func (p *Pass) Print(line string) {
 		return
 	}
 	p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: line})
+}
+
+// Sleep waits for d, but not in a prediction: nothing changes meanwhile in a model.
+func (p *Pass) Sleep(ctx context.Context, d time.Duration) error {
+	if p.model != nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // Do is the life of a call: it is charged, then looks, or changes.
@@ -129,7 +142,7 @@ func (p *Pass) foresee(ctx context.Context, c Call, op Change) (PlannedChange, e
 	}
 	e := Edit{Want: want, Query: rec.query, Before: rec.state, After: rec.state, Settle: Duration(DefaultSettle)}
 	planned := PlannedChange{Op: c.Name, Args: c.Args, Object: object(op), Pos: c.Pos, Edit: e}
-	if len(want) > 0 {
+	if len(resource.Compare(keep(rec.state, want), want)) > 0 {
 		var refused *NodeError
 		err := p.model.Predict(ctx, &planned.Edit)
 		if errors.As(err, &refused) { // the script may go on without it, here and in the live pass
@@ -147,6 +160,15 @@ func (p *Pass) foresee(ctx context.Context, c Call, op Change) (PlannedChange, e
 	}
 	p.plan.Steps = append(p.plan.Steps, planned)
 	return planned, nil
+}
+
+// keep returns what s says of the keys of of.
+func keep(s, of resource.State) resource.State {
+	out := make(resource.State, len(of))
+	for k := range of {
+		out[k] = s[k]
+	}
+	return out
 }
 
 // planned finds c in the plan, at or after the place that was reached.
@@ -202,6 +224,8 @@ func (p *Pass) perform(ctx context.Context, c PlannedChange) (resource.State, er
 			err = drifted(resource.Compare(c.Edit.Before, drift.Found))
 		case errors.As(err, &refused): // the dry run said that it would not: no script may make light of that
 			err = &Error{Code: Differs, Cause: "the kernel refused what was predicted to succeed", Kernel: refused.Words}
+		default: // the answer was lost: it may have been done
+			p.done = append(p.done, doneChange{nth, c.Edit, nil})
 		}
 		return nil, errors.Join(err, record("failed", err.Error()))
 	}
@@ -226,12 +250,24 @@ func (p *Pass) PutBack(ctx context.Context) error {
 	for len(p.done) > 0 {
 		c := p.done[len(p.done)-1]
 		d := resource.Compare(c.edit.Before, c.found)
-		back := Edit{Want: d.Before(), Query: c.edit.Query, Before: c.found, After: c.edit.Before, Settle: c.edit.Settle}
-		if err := p.takeBack(ctx, c.nth, back); err != nil {
-			return err
+		if c.found == nil {
+			found, err := p.node.Read(ctx, c.edit.Query)
+			if err != nil {
+				return err
+			}
+			// Only our own keys: what else has moved meanwhile is not ours to put back.
+			c.found = found
+			ours := c.edit.Diff().Before()
+			d = resource.Compare(ours, keep(found, ours))
+		}
+		if len(d) > 0 {
+			back := Edit{Want: d.Before(), Query: c.edit.Query, Before: c.found, After: c.edit.Before, Settle: c.edit.Settle}
+			if err := p.takeBack(ctx, c.nth, back); err != nil {
+				return err
+			}
+			p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: title(p.plan.Steps[c.nth]), Diff: back.Diff()})
 		}
 		p.done = p.done[:len(p.done)-1]
-		p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: title(p.plan.Steps[c.nth]), Diff: back.Diff()})
 	}
 	return nil
 }

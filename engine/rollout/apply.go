@@ -1,0 +1,319 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// Question is put before a node is changed.
+type Question struct {
+	Plan  *engine.NodePlan
+	Wave  int // from 1
+	Waves int
+	Nth   int // of the nodes of this wave that need an answer, from 1
+	Of    int
+}
+
+// Answer is what the operator decided.
+type Answer int
+
+// The answers.
+const (
+	Yes  Answer = iota
+	Skip        // leave this node as it is
+	All         // this node and the rest of its wave
+	Quit        // no further node
+)
+
+// application is the state of one [Run.Apply].
+type application struct {
+	*Run
+	plans  []*engine.NodePlan
+	limits engine.Limits
+
+	mu       sync.Mutex
+	states   map[string]engine.NodeState
+	failures int
+	code     engine.Code
+	first    *engine.Error // that decided code
+	stopped  bool          // no further node starts
+}
+
+// Apply does what plans hold to the nodes, wave by wave, and returns how that
+// ended: the exit code, the error that decided it, and where each node stands.
+// Nodes that could not be predicted count as failures and are not touched.
+func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
+	h := r.Program.Header()
+	a := &application{Run: r, plans: plans, limits: h.Limits, states: map[string]engine.NodeState{}}
+	for _, p := range plans {
+		a.states[p.Node] = engine.NodeUntried
+		if p.Err != nil {
+			a.failed(p, p.Err, engine.NodeFailed)
+		}
+	}
+	ends, err := Waves(h.Rollout.Waves, len(plans))
+	if err != nil {
+		return a.states, engine.Invalid.Errorf("%w", err)
+	}
+	start := 0
+	for i, end := range ends {
+		if i > 0 && !a.bake(ctx, time.Duration(h.Rollout.Bake), plans[start:end]) {
+			break
+		}
+		a.wave(ctx, i+1, len(ends), plans[start:end])
+		start = end
+	}
+	return a.states, a.outcome()
+}
+
+// outcome is the error that the run ends with. Nodes that were left untried
+// because of the failures make it the budget's.
+func (a *application) outcome() *engine.Error {
+	if a.first == nil {
+		return nil
+	}
+	untried := 0
+	for _, s := range a.states {
+		if s == engine.NodeUntried {
+			untried++
+		}
+	}
+	if untried > 0 && engine.Worst(a.code, engine.GateFailed) == engine.GateFailed {
+		e := *a.first
+		e.Code = engine.GateFailed
+		return &e
+	}
+	return a.first
+}
+
+// bake waits between two waves, where the wave to come has something to do.
+// It reports whether the run goes on.
+func (a *application) bake(ctx context.Context, d time.Duration, next []*engine.NodePlan) bool {
+	if !a.goesOn(ctx) {
+		return false
+	}
+	if d == 0 || !pending(next) {
+		return true
+	}
+	a.emit(engine.Event{Kind: engine.EventBake, Text: d.String()})
+	select {
+	case <-ctx.Done():
+	case <-a.Stop:
+	case <-time.After(d):
+	}
+	return a.goesOn(ctx)
+}
+
+func pending(plans []*engine.NodePlan) bool {
+	for _, p := range plans {
+		if p.Err == nil && len(p.Changes()) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// goesOn reports whether a further node may start.
+func (a *application) goesOn(ctx context.Context) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.Stop:
+		a.interrupted()
+	case <-ctx.Done():
+		a.interrupted()
+	default:
+	}
+	return !a.stopped
+}
+
+func (a *application) interrupted() {
+	if !a.stopped {
+		a.stopped = true
+		a.blame(&engine.Error{Code: engine.Interrupted, Cause: "interrupted"})
+	}
+}
+
+// blame keeps the worst error. The caller holds mu.
+func (a *application) blame(e *engine.Error) {
+	if a.first == nil || engine.Worst(a.code, e.Code) != a.code {
+		a.code, a.first = e.Code, e
+	}
+}
+
+// wave changes the nodes of one wave.
+func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.NodePlan) {
+	var todo []*engine.NodePlan
+	for _, p := range plans {
+		switch {
+		case p.Err != nil:
+		case len(p.Changes()) == 0:
+			for _, line := range p.Prints {
+				a.emit(engine.Event{Kind: engine.EventPrint, Node: p.Node, Text: line})
+			}
+			a.set(p.Node, engine.NodeSame, nil)
+		default:
+			todo = append(todo, p)
+		}
+	}
+	if len(todo) == 0 {
+		return
+	}
+	a.emit(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %d nodes", nth, of, len(todo))})
+	for i := 0; a.Confirm != nil && i < len(todo); i++ {
+		if !a.goesOn(ctx) {
+			return
+		}
+		answer, err := a.ask(ctx, Question{Plan: todo[i], Wave: nth, Waves: of, Nth: i + 1, Of: len(todo)})
+		switch {
+		case err != nil:
+			a.quit(err)
+			return
+		case answer == Quit:
+			a.quit(&engine.Error{Code: engine.Interrupted, Cause: "stopped by the operator"})
+			return
+		case answer == All:
+			a.parallel(ctx, nth, todo[i:])
+			return
+		case answer == Skip:
+			a.set(todo[i].Node, engine.NodeSkipped, nil)
+		default:
+			a.node(ctx, nth, todo[i])
+		}
+	}
+	if a.Confirm == nil {
+		a.parallel(ctx, nth, todo)
+	}
+}
+
+// ask puts q, and takes the question back when the run is stopped.
+func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-a.Stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return a.Confirm(ctx, q)
+}
+
+func (a *application) parallel(ctx context.Context, wave int, todo []*engine.NodePlan) {
+	each(len(todo), parallel, func(i int) {
+		if a.goesOn(ctx) {
+			a.node(ctx, wave, todo[i])
+		}
+	})
+}
+
+func (a *application) quit(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped = true
+	a.blame(engine.AsError(err))
+}
+
+// node changes one node and, where that fails, puts it back.
+func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
+	info := a.info(p.Node)
+	if time.Since(p.Created) > staleAfter {
+		now := a.predict(ctx, info)
+		if now.Err == nil {
+			now.Err = Drifted(p, now)
+		}
+		if now.Err != nil {
+			a.failed(p, now.Err, engine.NodeFailed)
+			return
+		}
+	}
+	a.set(p.Node, engine.NodeApplying, nil)
+	n, err := a.fleet.node(ctx, a.Dialer, p.Node)
+	if err != nil {
+		a.failed(p, nodeError(err, p.Node), engine.NodeFailed)
+		return
+	}
+	pass := engine.NewLive(p, a.limits, n, a.Journal, a.ID, func(e engine.Event) {
+		e.Wave = wave
+		a.emit(e)
+	})
+	if err := a.Program.Run(ctx, info, pass); err != nil {
+		a.rescue(ctx, p, pass, nodeError(err, p.Node))
+		return
+	}
+	a.set(p.Node, engine.NodeDone, nil)
+}
+
+// rescue puts a failed node back and says in err what that left behind.
+func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engine.Pass, err *engine.Error) {
+	if canceled(err) {
+		err.Code, err.Cause = engine.Interrupted, "interrupted"
+	}
+	changed, state := pass.Changed(), engine.NodeFailed
+	err.Left = engine.NothingChanged
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin)
+	defer cancel()
+	switch back := pass.PutBack(ctx); {
+	case back != nil:
+		state = engine.NodeInDoubt
+		err.Left = fmt.Sprintf("%d of its changes could not be put back: %s", pass.Changed(), engine.AsError(back).Cause)
+	case changed > 0:
+		err.Left = fmt.Sprintf("%d changes were put back", changed)
+	}
+	if err.Code == engine.Differs {
+		a.quit(err) // what the dry run says of the other nodes cannot be trusted either
+	}
+	a.failed(p, err, state)
+}
+
+// failed counts a failure of p's node; past the allowed number no further node starts.
+func (a *application) failed(p *engine.NodePlan, err *engine.Error, state engine.NodeState) {
+	a.mu.Lock()
+	a.failures++
+	a.blame(err)
+	if a.failures > a.Program.Header().Rollout.MaxFailures {
+		a.stopped = true
+	}
+	a.mu.Unlock()
+	a.set(p.Node, state, err)
+}
+
+// set moves a node to a state, tells of it, and records it where it is final.
+func (a *application) set(node string, s engine.NodeState, err *engine.Error) {
+	a.mu.Lock()
+	a.states[node] = s
+	a.mu.Unlock()
+	a.emit(engine.Event{Kind: engine.EventNode, Node: node, State: s, Err: err})
+}
+
+func (a *application) info(name string) engine.NodeInfo {
+	for _, n := range a.Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	return engine.NodeInfo{Name: name}
+}
+
+// Drifted is the error of a node that is no longer as it was when was was made, or nil.
+func Drifted(was, now *engine.NodePlan) *engine.Error {
+	d := was.Drift(now)
+	if d == nil {
+		return nil
+	}
+	return drifted(now.Node, d)
+}
+
+func drifted(node string, d resource.Diff) *engine.Error {
+	return &engine.Error{
+		Code: engine.Differs, Node: node, Left: engine.NothingChanged, Drift: d,
+		Cause: "the node has drifted since it was planned",
+		Hint:  "make a new plan",
+	}
+}

@@ -1,0 +1,40 @@
+package rollout
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Waves splits n nodes: wave i is the nodes from the end of wave i-1 up to
+// ends[i]. A count says how many nodes have been tried at the end of its wave,
+// a percentage how many of all, rounded up. The last wave reaches every node.
+func Waves(waves []string, n int) (ends []int, err error) {
+	last := 0
+	for _, w := range waves {
+		count, err := waveEnd(w, n)
+		if err != nil {
+			return nil, err
+		}
+		if count = min(count, n); count > last {
+			ends = append(ends, count)
+			last = count
+		}
+	}
+	if last < n {
+		ends = append(ends, n)
+	}
+	return ends, nil
+}
+
+func waveEnd(w string, n int) (int, error) {
+	text, percent := strings.CutSuffix(w, "%")
+	v, err := strconv.Atoi(text)
+	if err != nil || v < 1 || percent && v > 100 {
+		return 0, fmt.Errorf("wave %q: want a number of nodes such as \"1\", or a percentage such as \"10%%\"", w)
+	}
+	if percent {
+		return (n*v + 99) / 100, nil
+	}
+	return v, nil
+}

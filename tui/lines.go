@@ -1,0 +1,130 @@
+package tui
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"runbook/engine"
+	"runbook/engine/rollout"
+)
+
+// Lines returns a sink for the events of a run that writes a line or two for each to w.
+func Lines(w io.Writer, s Style) func(engine.Event) {
+	var mu sync.Mutex
+	return func(e engine.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, l := range eventLines(e, s) {
+			fmt.Fprintln(w, l)
+		}
+	}
+}
+
+func eventLines(e engine.Event, s Style) []string {
+	switch e.Kind {
+	case engine.EventWave:
+		return []string{s.bold(e.Text)}
+	case engine.EventBake:
+		return []string{"waiting " + e.Text + " before the next wave"}
+	case engine.EventPrint:
+		return []string{e.Node + " | " + e.Text}
+	case engine.EventWarning:
+		return []string{s.wrap(yellow, strings.TrimPrefix(e.Node+": ", ": ")+e.Text)}
+	case engine.EventUnchanged:
+		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, e.Op))}
+	case engine.EventChange, engine.EventPutBack:
+		verb := "done"
+		if e.Kind == engine.EventPutBack {
+			verb = "put back"
+		}
+		out := []string{fmt.Sprintf("%s: %s: %s", e.Node, e.Op, verb)}
+		for _, c := range e.Diff {
+			for _, l := range c.Lines() {
+				out = append(out, "  "+s.line(l))
+			}
+		}
+		return out
+	case engine.EventNode:
+		if e.State == engine.NodeApplying {
+			return nil
+		}
+		line := fmt.Sprintf("%s: %s", e.Node, e.State)
+		if e.Err != nil {
+			return append([]string{s.wrap(red, line)}, prefixed("  ", e.Err.Error())...)
+		}
+		return []string{line}
+	case engine.EventEnd:
+		return []string{s.bold(e.Text)}
+	}
+	return nil
+}
+
+// JSONLines returns a sink that writes each event as one line of JSON to w.
+func JSONLines(w io.Writer) func(engine.Event) {
+	var mu sync.Mutex
+	enc := json.NewEncoder(w)
+	return func(e engine.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		enc.Encode(e) //nolint:errcheck // a reader that has gone away does not stop a run
+	}
+}
+
+// Prompt returns a question for each node, asked on out and answered by a line
+// of in: y, s(kip), a(ll of this wave), q. Nothing is ever taken for a yes: an
+// empty line and anything else ask again, and the end of in quits.
+func Prompt(in io.Reader, out io.Writer, s Style) func(context.Context, rollout.Question) (rollout.Answer, error) {
+	r := bufio.NewReader(in)
+	return func(ctx context.Context, q rollout.Question) (rollout.Answer, error) {
+		fmt.Fprintf(out, "\n%s\n", s.bold(fmt.Sprintf("%s   wave %d of %d, node %d of %d", q.Plan.Node, q.Wave, q.Waves, q.Nth, q.Of)))
+		for _, l := range nodeLines(q.Plan) {
+			fmt.Fprintf(out, "  %s\n", s.line(l))
+		}
+		for {
+			fmt.Fprintf(out, "apply to %s? [y, s(kip), a(ll of this wave), q] ", q.Plan.Node)
+			line, err := readLine(ctx, r)
+			if err != nil {
+				fmt.Fprintln(out)
+				return rollout.Quit, err
+			}
+			if a, ok := answers[strings.ToLower(strings.TrimSpace(line))]; ok {
+				return a, nil
+			}
+		}
+	}
+}
+
+var answers = map[string]rollout.Answer{
+	"y": rollout.Yes, "yes": rollout.Yes,
+	"s": rollout.Skip, "skip": rollout.Skip,
+	"a": rollout.All, "all": rollout.All,
+	"q": rollout.Quit, "quit": rollout.Quit,
+}
+
+// readLine waits for a line or the end of ctx. In the second case the read
+// stays behind: the run is over then, and so is the process.
+func readLine(ctx context.Context, r *bufio.Reader) (string, error) {
+	got := make(chan string, 1)
+	go func() {
+		line, err := r.ReadString('\n')
+		if err != nil && line == "" {
+			close(got)
+			return
+		}
+		got <- line
+	}()
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case line, ok := <-got:
+		if !ok {
+			return "", &engine.Error{Code: engine.Interrupted, Cause: "the input ended before an answer", Hint: "--yes asks nothing"}
+		}
+		return line, nil
+	}
+}

@@ -1,0 +1,221 @@
+// Package tui is what people see: plans and runs as text, Markdown and JSON,
+// and the question before a node is changed.
+//
+// It shows engine plans and events and returns decisions; it knows nothing of
+// nodes, scripts or the journal.
+package tui
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// Plan writes p in a format: text, markdown or json.
+func Plan(w io.Writer, p *engine.Plan, format string, s Style) error {
+	switch format {
+	case "text":
+		planText(w, p, s)
+	case "markdown":
+		planMarkdown(w, p)
+	case "json":
+		return planJSON(w, p)
+	default:
+		return engine.Invalid.Errorf("--format %s: want text, markdown or json", format)
+	}
+	return nil
+}
+
+// group is the nodes that a plan does the same to.
+type group struct {
+	nodes []string
+	plan  *engine.NodePlan // of the first of them
+	lines []string
+}
+
+// groups puts nodes with the same lines together, in the order of the rollout.
+func groups(p *engine.Plan) []*group {
+	byText := map[string]*group{}
+	var out []*group
+	for _, np := range p.Nodes {
+		lines := nodeLines(np)
+		text := strings.Join(lines, "\n")
+		g := byText[text]
+		if g == nil {
+			g = &group{plan: np, lines: lines}
+			byText[text] = g
+			out = append(out, g)
+		}
+		g.nodes = append(g.nodes, np.Node)
+	}
+	return out
+}
+
+// nodeLines is what a plan does to a node, a line each, the sign first.
+func nodeLines(np *engine.NodePlan) []string {
+	var out []string
+	for _, c := range np.Steps {
+		out = append(out, changeLines(c)...)
+	}
+	for _, l := range np.Prints {
+		out = append(out, "| "+l)
+	}
+	if np.Err != nil {
+		e := *np.Err
+		e.Node = "" // said by the group
+		out = append(out, prefixed("! ", e.Error())...)
+	}
+	if len(out) == 0 {
+		out = append(out, "= nothing to do")
+	}
+	return out
+}
+
+func changeLines(c engine.PlannedChange) []string {
+	if c.Refused != nil {
+		return []string{fmt.Sprintf("! %s %s: the kernel will refuse it: %s", c.Op, c.Object, c.Refused.Words)}
+	}
+	var out []string
+	for _, ch := range c.Edit.Diff() {
+		out = append(out, ch.Lines()...)
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, k := range c.Edit.Want.Keys() {
+		if r := c.Edit.Want[k]; r != nil {
+			out = append(out, fmt.Sprintf("= %-5s %s    already there", k.Kind(), r))
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, fmt.Sprintf("= %s %s    nothing to do", c.Op, c.Object))
+	}
+	return out
+}
+
+// prefixed puts p before the first line of text and indents the others alike.
+func prefixed(p, text string) []string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if i == 0 {
+			lines[i] = p + l
+		} else {
+			lines[i] = strings.Repeat(" ", len(p)) + l
+		}
+	}
+	return lines
+}
+
+// title is the runbook with its arguments.
+func title(p *engine.Plan) string {
+	parts := []string{filepath.Base(p.Source.Main)}
+	for _, k := range slices.Sorted(maps.Keys(p.Params)) {
+		parts = append(parts, k+"="+p.Params[k])
+	}
+	return strings.Join(parts, " ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func summary(p *engine.Plan) string {
+	s := count(len(p.Nodes), "node") + ", " + count(p.Changes(), "change")
+	failed := 0
+	for _, np := range p.Nodes {
+		if np.Err != nil {
+			failed++
+		}
+	}
+	if failed > 0 {
+		s += fmt.Sprintf(", %d could not be predicted", failed)
+	}
+	return s
+}
+
+func planText(w io.Writer, p *engine.Plan, s Style) {
+	fmt.Fprintf(w, "%s      %s\n", s.bold(title(p)), summary(p))
+	for _, g := range groups(p) {
+		fmt.Fprintf(w, "\n%s\n", s.bold(names(g.nodes)))
+		for _, l := range g.lines {
+			fmt.Fprintf(w, "  %s\n", s.line(l))
+		}
+	}
+}
+
+// names is a list of nodes, with a count where there are many.
+func names(nodes []string) string {
+	s := strings.Join(nodes, ", ")
+	if len(nodes) > 3 {
+		s += fmt.Sprintf(" (%d nodes)", len(nodes))
+	}
+	return s
+}
+
+func planMarkdown(w io.Writer, p *engine.Plan) {
+	fmt.Fprintf(w, "### runbook plan: `%s`\n\n%s\n", title(p), summary(p))
+	for _, g := range groups(p) {
+		fence := "```"
+		for strings.Contains(strings.Join(g.lines, "\n"), fence) {
+			fence += "`"
+		}
+		fmt.Fprintf(w, "\n**%s**\n\n%sdiff\n%s\n%s\n", names(g.nodes), fence, strings.Join(g.lines, "\n"), fence)
+	}
+}
+
+// The published form of a plan. Fields are added, never renamed.
+type (
+	planDoc struct {
+		Version int               `json:"v"`
+		Runbook string            `json:"runbook"`
+		Hash    string            `json:"hash"`
+		Params  map[string]string `json:"params"`
+		Changes int               `json:"changes"`
+		Nodes   []nodeDoc         `json:"nodes"`
+	}
+	nodeDoc struct {
+		Node   string        `json:"node"`
+		Calls  []callDoc     `json:"calls"`
+		Prints []string      `json:"prints,omitempty"`
+		Error  *engine.Error `json:"error,omitempty"`
+	}
+	callDoc struct {
+		Op      string          `json:"op"`
+		Args    json.RawMessage `json:"args"`
+		Object  string          `json:"object"`
+		Pos     string          `json:"pos"`
+		Diff    resource.Diff   `json:"diff"`
+		Refused string          `json:"refused,omitempty"`
+	}
+)
+
+func planJSON(w io.Writer, p *engine.Plan) error {
+	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}}
+	for _, np := range p.Nodes {
+		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
+		for _, c := range np.Steps {
+			cd := callDoc{Op: c.Op, Args: c.Args, Object: c.Object, Pos: c.Pos, Diff: c.Edit.Diff()}
+			if cd.Diff == nil {
+				cd.Diff = resource.Diff{}
+			}
+			if c.Refused != nil {
+				cd.Refused = c.Refused.Words
+			}
+			nd.Calls = append(nd.Calls, cd)
+		}
+		doc.Nodes = append(doc.Nodes, nd)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(doc)
+}
