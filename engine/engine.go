@@ -64,8 +64,8 @@ type Model interface {
 type Edit struct {
 	Want   resource.State `json:"want,omitempty"`   // what each key should become; nil: absent
 	Query  resource.Query `json:"query,omitempty"`  // the footprint: all that was read or is changed
-	Before resource.State `json:"before,omitempty"` // of Query, on which the prediction rests
-	After  resource.State `json:"after,omitempty"`  // of Query, as predicted
+	Before resource.State `json:"before,omitzero"`  // of Query, on which the prediction rests
+	After  resource.State `json:"after,omitzero"`   // of Query, as predicted
 	Settle Duration       `json:"settle,omitempty"` // how long to wait until After is read back
 }
 

@@ -2,8 +2,11 @@ package tui
 
 import (
 	"os"
+	"strings"
 
 	"golang.org/x/term"
+
+	"runbook/engine"
 )
 
 // Style says how text may look. The zero Style is plain.
@@ -48,4 +51,14 @@ func (s Style) line(l string) string {
 		return s.wrap(dim, l)
 	}
 	return l
+}
+
+// Error is e for people, its first line in red.
+func (s Style) Error(e *engine.Error) string {
+	first, rest, more := strings.Cut(e.Error(), "\n")
+	text := s.wrap(red, first)
+	if more {
+		text += "\n" + rest
+	}
+	return text
 }

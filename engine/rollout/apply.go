@@ -37,6 +37,7 @@ type application struct {
 	limits engine.Limits
 
 	mu       sync.Mutex
+	deadline time.Time // limit duration; waiting for an answer does not count
 	states   map[string]engine.NodeState
 	failures int
 	code     engine.Code
@@ -50,6 +51,7 @@ type application struct {
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
 	a := &application{Run: r, plans: plans, limits: h.Limits, states: map[string]engine.NodeState{}}
+	a.deadline = time.Now().Add(time.Duration(h.Limits.Duration))
 	for _, p := range plans {
 		a.states[p.Node] = engine.NodeUntried
 		if p.Err != nil {
@@ -129,6 +131,10 @@ func (a *application) goesOn(ctx context.Context) bool {
 		a.interrupted()
 	default:
 	}
+	if !a.stopped && time.Now().After(a.deadline) {
+		a.stopped = true
+		a.blame(a.limits.Exceeded("duration", a.limits.Duration, "the run has taken longer than it may"))
+	}
 	return !a.stopped
 }
 
@@ -202,11 +208,13 @@ func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
 		case <-ctx.Done():
 		}
 	}()
+	asked := time.Now()
+	defer func() { a.deadline = a.deadline.Add(time.Since(asked)) }()
 	return a.Confirm(ctx, q)
 }
 
 func (a *application) parallel(ctx context.Context, wave int, todo []*engine.NodePlan) {
-	each(len(todo), parallel, func(i int) {
+	each(len(todo), func(i int) {
 		if a.goesOn(ctx) {
 			a.node(ctx, wave, todo[i])
 		}

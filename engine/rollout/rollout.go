@@ -16,7 +16,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"runbook/engine"
+	"runbook/engine/resource"
 )
 
 // Run is one run of a runbook on a fleet.
@@ -56,9 +59,12 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	if n := len(r.Nodes); n > limits.Nodes {
 		return nil, limits.Exceeded("nodes", limits.Nodes, fmt.Sprintf("%d nodes are selected", n))
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(limits.Duration),
+		limits.Exceeded("duration", limits.Duration, "predicting has taken longer than the run may"))
+	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
-	each(len(r.Nodes), parallel, func(i int) { plans[i] = r.predict(ctx, r.Nodes[i]) })
-	return plans, ctx.Err()
+	each(len(r.Nodes), func(i int) { plans[i] = r.predict(ctx, r.Nodes[i]) })
+	return plans, context.Cause(ctx)
 }
 
 func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePlan {
@@ -132,10 +138,13 @@ func (f *fleet) node(ctx context.Context, d engine.Dialer, name string) (engine.
 	if n != nil {
 		return n, nil
 	}
-	n, err := d.Dial(ctx, name)
+	dialing, cancel := context.WithTimeout(ctx, dialWithin)
+	defer cancel()
+	n, err := d.Dial(dialing, name)
 	if err != nil {
-		return nil, err
+		return nil, late(dialing, err, dialWithin)
 	}
+	n = patient{n}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.nodes == nil {
@@ -152,22 +161,51 @@ func (f *fleet) close() {
 	for _, n := range f.nodes {
 		nodes = append(nodes, n)
 	}
-	each(len(nodes), parallel, func(i int) { nodes[i].Close() })
+	each(len(nodes), func(i int) { nodes[i].Close() })
 	f.nodes = nil
 }
 
-// each calls f(0) … f(n-1), at most limit at a time, and waits for all.
-func each(n, limit int, f func(int)) {
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, limit)
-	for i := range n {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			f(i)
-		})
+// How long a node may take. Every call has a deadline: a node that hangs costs
+// its own slot, for so long.
+const (
+	dialWithin   = 20 * time.Second
+	answerWithin = 30 * time.Second
+)
+
+// patient is a node whose every call has a deadline.
+type patient struct{ engine.Node }
+
+func (p patient) Read(ctx context.Context, q resource.Query) (resource.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	s, err := p.Node.Read(ctx, q)
+	return s, late(ctx, err, answerWithin)
+}
+
+func (p patient) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	within := answerWithin + time.Duration(e.Settle)
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	s, err := p.Node.Apply(ctx, e)
+	return s, late(ctx, err, within)
+}
+
+// late says in err that the deadline has passed, where it has.
+func late(ctx context.Context, err error, within time.Duration) error {
+	if err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
 	}
-	wg.Wait()
+	return &engine.Error{Code: engine.Unreachable, Cause: fmt.Sprintf("no answer within %s", within), Err: err}
+}
+
+// each calls f(0) … f(n-1), at most parallel at a time, and waits for all.
+func each(n int, f func(int)) {
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for i := range n {
+		g.Go(func() error { f(i); return nil })
+	}
+	g.Wait() //nolint:errcheck // f keeps its own errors
 }
 
 // canceled reports whether err says that somebody stopped the run.

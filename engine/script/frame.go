@@ -116,7 +116,7 @@ func readFrame(r io.Reader) (frame, error) {
 	dec.DisallowUnknownFields()
 	var f frame
 	if err := dec.Decode(&f); err != nil {
-		return frame{}, fmt.Errorf("malformed: %w", err)
+		return frame{}, fmt.Errorf("malformed: %v", err) // not wrapped: an io.EOF here is not the end
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return frame{}, errors.New("malformed: more than one value")

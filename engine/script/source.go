@@ -88,11 +88,11 @@ func (t *tree) load(name string) (string, error) {
 // read opens name without leaving the tree, whatever links are in the way. It
 // does not wait for the writer of a named pipe.
 func (t *tree) read(name string) (string, error) {
-	f, err := t.root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if name == t.main() {
-		// The operator named this one: where it is a link, that is followed.
-		f, err = os.OpenFile(t.source.Main, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	open := t.root.OpenFile
+	if name == t.main() { // the operator named it: where it is a link, that is followed
+		name, open = t.source.Main, os.OpenFile
 	}
+	f, err := open(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", reason(err)
 	}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"runbook/engine"
+	"runbook/inventory"
+	"runbook/lab"
+	"runbook/node/sim"
+	"runbook/node/ssh"
+)
+
+// fleetFlags say which nodes a verb is about.
+type fleetFlags struct {
+	inventory string
+	selection string
+	lab       int
+	names     []string // of a saved plan: these nodes, in this order, in place of a selection
+}
+
+func (f *fleetFlags) add(c *cobra.Command) {
+	c.Flags().StringVarP(&f.inventory, "inventory", "i", "", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
+	c.Flags().StringVarP(&f.selection, "nodes", "n", "", "which nodes: names, globs, groups, all: 'web and not web-3'")
+	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
+}
+
+// fleet is the nodes of a run and how to reach them.
+type fleet struct {
+	nodes     []engine.NodeInfo
+	dialer    engine.Dialer
+	inventory string // as the journal and a saved plan name it
+	selection string
+	close     func()
+}
+
+// labName is the inventory that means the standing lab.
+const labName = "lab"
+
+func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
+	var fl *fleet
+	var err error
+	switch {
+	case f.lab != 0 && f.inventory != "":
+		return nil, engine.Invalid.Errorf("--lab makes nodes of its own: leave out -i %s", f.inventory)
+	case f.lab != 0:
+		fl, err = throwAway(ctx, f.lab)
+	case f.inventory == labName:
+		fl, err = standing()
+	default:
+		return f.fromInventory()
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A lab's nodes are all meant where nothing is said: it was made to be changed.
+	chosen, err := inventory.FromNames(labName, names(fl.nodes)).Select(or(f.selection, "all"))
+	if err == nil && f.names != nil {
+		chosen, err = inventory.FromNames(labName, names(fl.nodes)).Named(f.names)
+	}
+	if err != nil {
+		fl.close()
+		return nil, err
+	}
+	fl.nodes = infos(chosen)
+	fl.selection = or(f.selection, "all")
+	return fl, nil
+}
+
+func or(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}
+
+func names(nodes []engine.NodeInfo) []string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.Name
+	}
+	return out
+}
+
+func infos(nodes []inventory.Node) []engine.NodeInfo {
+	out := make([]engine.NodeInfo, len(nodes))
+	for i, n := range nodes {
+		out[i] = engine.NodeInfo{Name: n.Name, Groups: n.Groups, Vars: n.Vars}
+	}
+	return out
+}
+
+// fromInventory selects nodes of an inventory file.
+func (f fleetFlags) fromInventory() (*fleet, error) {
+	path, err := inventory.Find(f.inventory)
+	if err != nil {
+		return nil, err
+	}
+	if path == labName { // $RUNBOOK_INVENTORY may say it too
+		f.inventory = labName
+		return f.open(context.Background())
+	}
+	inv, err := inventory.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []inventory.Node
+	if f.names != nil {
+		chosen, err = inv.Named(f.names)
+	} else {
+		if f.selection == "" {
+			return nil, &engine.Error{Code: engine.Invalid, Cause: "no nodes are selected", Hint: "-n NAME, -n GROUP, -n 'web and not web-3'; every node is -n all"}
+		}
+		chosen, err = inv.Select(f.selection)
+	}
+	if err != nil {
+		return nil, err
+	}
+	targets := sshDialer{}
+	for _, n := range chosen {
+		targets[n.Name] = target(n)
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return &fleet{nodes: infos(chosen), dialer: targets, inventory: path, selection: f.selection, close: func() {}}, nil
+}
+
+// sshDialer reaches nodes over SSH.
+type sshDialer map[string]ssh.Target
+
+// Dial implements [engine.Dialer].
+func (d sshDialer) Dial(ctx context.Context, name string) (engine.Node, error) {
+	t, ok := d[name]
+	if !ok {
+		return nil, engine.Invalid.Errorf("node %s is not selected", name)
+	}
+	return ssh.Dial(ctx, t)
+}
+
+func target(n inventory.Node) ssh.Target {
+	return ssh.Target{
+		Name: n.Name, Host: or(n.SSH.Host, n.Name), Port: n.SSH.Port, User: n.SSH.User,
+		IdentityFiles: n.SSH.Identity, KnownHosts: n.SSH.KnownHosts, ProxyJump: n.SSH.ProxyJump,
+		ConfigFile: n.SSH.Config, Become: n.Become, Agents: carriedAgents{},
+	}
+}
+
+// standing is the lab that `runbook lab up` made.
+func standing() (*fleet, error) {
+	l, err := lab.Open(lab.DefaultDir())
+	if err != nil {
+		return nil, err
+	}
+	return labFleet(l, func() {}), nil
+}
+
+// throwAway makes a lab of n nodes for this command. Where this machine cannot,
+// the nodes are simulated, unless RUNBOOK_LAB=netns forbids that.
+func throwAway(ctx context.Context, n int) (*fleet, error) {
+	if n < 1 || n > lab.MaxNodes {
+		return nil, engine.Invalid.Errorf("--lab %d: a lab has 1 to %d nodes", n, lab.MaxNodes)
+	}
+	if err := lab.Probe(); err != nil {
+		if os.Getenv("RUNBOOK_LAB") == "netns" {
+			return nil, err
+		}
+		fmt.Fprintf(os.Stderr, "the %d lab nodes are simulated: %s\n", n, engine.AsError(err).Cause)
+		return simulated(n), nil
+	}
+	l, err := lab.Up(ctx, lab.Options{Nodes: n})
+	if err != nil {
+		return nil, err
+	}
+	return labFleet(l, func() { l.Down() }), nil //nolint:errcheck // it ends with this process at the latest
+}
+
+func labFleet(l *lab.Lab, done func()) *fleet {
+	fl := &fleet{inventory: labName, close: done}
+	targets := sshDialer{}
+	for _, n := range l.Nodes() {
+		host, _, _ := net.SplitHostPort(n.Addr)
+		fl.nodes = append(fl.nodes, engine.NodeInfo{Name: n.Name})
+		targets[n.Name] = ssh.Target{
+			Name: n.Name, Host: host, Port: 22, User: lab.User, IdentityFiles: []string{l.KeyFile()},
+			KnownHosts: []string{l.KnownHostsFile()}, ConfigFile: "none", Agents: carriedAgents{},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, n.Name) },
+		}
+	}
+	fl.dialer = targets
+	return fl
+}
+
+// simDialer reaches simulated nodes.
+type simDialer map[string]engine.Node
+
+// Dial implements [engine.Dialer].
+func (d simDialer) Dial(_ context.Context, name string) (engine.Node, error) { return d[name], nil }
+
+func simulated(n int) *fleet {
+	fl := &fleet{inventory: labName, close: func() {}}
+	nodes := simDialer{}
+	for i := range n {
+		name := fmt.Sprintf("node-%d", i+1)
+		fl.nodes = append(fl.nodes, engine.NodeInfo{Name: name})
+		nodes[name] = sim.New(sim.LabNode(name, i+1))
+	}
+	fl.dialer = nodes
+	return fl
+}

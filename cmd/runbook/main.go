@@ -1,0 +1,111 @@
+// Command runbook runs Starlark runbooks on a fleet of Linux nodes.
+//
+// This package wires the parts together: one file for each verb, fleet.go for
+// the nodes that a verb is about, session.go for the runbook. The same binary
+// is the evaluator of scripts, the processes of a lab and, in a development
+// build, the agent: main looks which before anything else.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"runbook/builtins"
+	"runbook/engine"
+	"runbook/engine/script"
+	"runbook/lab"
+	"runbook/tui"
+)
+
+func main() {
+	switch {
+	case lab.IsChild():
+		lab.ChildMain()
+	case script.IsEvaluator():
+		script.Main(builtins.Operations)
+	case isAgent():
+		serveAgent()
+	}
+	os.Exit(int(execute(os.Args[1:])))
+}
+
+// execute runs a command line and returns its exit code.
+func execute(args []string) engine.Code {
+	stop, done := interrupts()
+	defer done()
+	root := command(stop)
+	root.SetArgs(args)
+	err := root.ExecuteContext(stop.ctx)
+	if err == nil {
+		return engine.OK
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return engine.Code(status)
+	}
+	var e *engine.Error
+	if !errors.As(err, &e) && !errors.Is(err, context.Canceled) {
+		e = &engine.Error{Code: engine.Invalid, Cause: err.Error()} // cobra's: an unknown verb or flag
+	} else {
+		e = engine.AsError(err)
+	}
+	if e.Cause != "" {
+		fmt.Fprintln(os.Stderr, tui.StyleOf(os.Stderr).Error(e))
+	}
+	return e.Code
+}
+
+func command(stop stopper) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "runbook",
+		Short:         "Run Starlark runbooks on a fleet of Linux nodes, within limits",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		CompletionOptions: cobra.CompletionOptions{
+			HiddenDefaultCmd: true,
+		},
+	}
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(stop), showCommand(stop), nodesCommand(stop), labCommand(stop), versionCommand())
+	return root
+}
+
+// stopper tells a run to end: stop after the changes in flight, ctx at once.
+type stopper struct {
+	ctx  context.Context
+	stop chan struct{}
+}
+
+// interrupts makes Ctrl-C (or SIGTERM) close stop, and a second one cancel ctx.
+// What does not look at stop is canceled by the first: see [stopper.whole].
+func interrupts() (stopper, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := stopper{ctx, make(chan struct{})}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		close(s.stop)
+		<-signals
+		cancel()
+	}()
+	return s, func() { signal.Stop(signals); cancel() }
+}
+
+// whole returns a context that ends at the first interrupt, for what changes nothing.
+func (s stopper) whole() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	go func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}

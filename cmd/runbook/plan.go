@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"runbook/engine"
+	"runbook/engine/rollout"
+	"runbook/tui"
+)
+
+func planCommand(stop stopper) *cobra.Command {
+	var (
+		f        fleetFlags
+		out      string
+		format   string
+		exitCode bool
+	)
+	c := &cobra.Command{
+		Use:   "plan FILE [name=value …]",
+		Short: "Show what a runbook would do to each node; change nothing",
+		Args:  needFile,
+		RunE: func(_ *cobra.Command, args []string) error {
+			ctx, cancel := stop.whole()
+			defer cancel()
+			file, params, err := arguments(args)
+			if err != nil {
+				return err
+			}
+			if err := oneOf("--format", format, "text", "markdown", "json"); err != nil {
+				return err
+			}
+			s, err := open(ctx, file, params, f, func(engine.Event) {})
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			p, err := s.predict(ctx)
+			if err != nil {
+				return err
+			}
+			if err := tui.Plan(os.Stdout, p, format, tui.StyleOf(os.Stdout)); err != nil {
+				return err
+			}
+			if refused := rollout.Refusal(p.Nodes, p.Header.Rollout.MaxFailures); refused != nil {
+				return shown(refused)
+			}
+			if out != "" {
+				if err := savePlan(out, p); err != nil {
+					return err
+				}
+			}
+			if exitCode && p.Changes() > 0 {
+				return &engine.Error{Code: engine.Pending}
+			}
+			return nil
+		},
+	}
+	f.add(c)
+	c.Flags().StringVarP(&out, "out", "o", "", "save the plan to this file, for apply")
+	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
+	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 where there are changes")
+	return c
+}
+
+// needFile wants the runbook's file as the first argument.
+func needFile(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return &engine.Error{Code: engine.Invalid, Cause: c.Name() + " needs a file", Hint: "runbook " + c.Use}
+	}
+	return nil
+}
+
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	list := allowed[0]
+	for _, a := range allowed[1:] {
+		list += ", " + a
+	}
+	return engine.Invalid.Errorf("%s %q: want one of %s", flag, value, list)
+}
+
+// shown is err for a caller that has already shown it with its node: only its
+// code is left to tell.
+func shown(err *engine.Error) *engine.Error { return &engine.Error{Code: err.Code} }
+
+// savePlan writes p whole or not at all. It is for its owner only: it holds
+// what nodes told of themselves.
+func savePlan(path string, p *engine.Plan) error {
+	b, err := json.Marshal(p)
+	if err == nil {
+		err = writeWhole(path, append(b, '\n'))
+	}
+	if err != nil {
+		return engine.Invalid.Errorf("cannot save the plan: %w", err)
+	}
+	return nil
+}
+
+func writeWhole(path string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".plan-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone once renamed
+	if _, err := tmp.Write(b); err != nil {
+		tmp.Close()
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// loadPlan reads what savePlan wrote.
+func loadPlan(path string) (*engine.Plan, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, engine.Invalid.Errorf("cannot read the plan: %w", err)
+	}
+	var p engine.Plan
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, engine.Invalid.Errorf("%s is not a saved plan: %w", path, err)
+	}
+	switch {
+	case p.Version == 0 || len(p.Source.Files) == 0:
+		return nil, &engine.Error{Code: engine.Invalid, Cause: path + " is not a saved plan", Hint: "save one with runbook plan -o " + path + " FILE"}
+	case p.Version != engine.PlanVersion:
+		return nil, engine.Invalid.Errorf("%s is a plan of version %d: this runbook reads version %d", path, p.Version, engine.PlanVersion)
+	}
+	return &p, nil
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"runbook/builtins"
+	"runbook/engine"
+	"runbook/engine/journal"
+	"runbook/engine/rollout"
+	"runbook/engine/script"
+	"runbook/tui"
+)
+
+// runFlags are those of the verbs that change nodes.
+type runFlags struct {
+	fleetFlags
+	yes    bool
+	format string
+}
+
+func (f *runFlags) add(c *cobra.Command) {
+	f.fleetFlags.add(c)
+	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing")
+	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
+}
+
+// sink is where the events of the run go.
+func (f *runFlags) sink() (func(engine.Event), error) {
+	if f.format == "json" {
+		return tui.JSONLines(os.Stdout), nil
+	}
+	return tui.Lines(os.Stdout, tui.StyleOf(os.Stdout)), oneOf("--format", f.format, "text", "json")
+}
+
+func runCommand(stop stopper) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run FILE [name=value …]",
+		Short: "Plan, confirm node by node, and apply",
+		Args:  needFile,
+		RunE: func(_ *cobra.Command, args []string) error {
+			file, params, err := arguments(args)
+			if err != nil {
+				return err
+			}
+			emit, err := f.sink()
+			if err != nil {
+				return err
+			}
+			planning, cancel := stop.whole()
+			defer cancel()
+			s, err := open(planning, file, params, f.fleetFlags, emit)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return s.recorded("run", func() (map[string]engine.NodeState, error) {
+				p, err := s.predict(planning)
+				if err != nil {
+					return nil, err
+				}
+				return s.carryOut(stop, p, f)
+			})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func applyCommand(stop stopper) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "apply PLAN",
+		Short: "Do what was planned, or nothing",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return engine.Invalid.Errorf("apply takes one saved plan; its parameters are in it")
+			}
+			return needFile(c, args)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			emit, err := f.sink()
+			if err != nil {
+				return err
+			}
+			saved, err := loadPlan(args[0])
+			if err != nil {
+				return err
+			}
+			planning, cancel := stop.whole()
+			defer cancel()
+			program, err := script.Load(planning, saved.Source, saved.Params, builtins.Operations)
+			if err != nil {
+				return err
+			}
+			f.of(saved)
+			s, err := newSession(planning, program, saved.Source, saved.Params, f.fleetFlags, emit)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return s.recorded("apply", func() (map[string]engine.NodeState, error) {
+				now, err := s.predict(planning)
+				if err != nil {
+					return nil, err
+				}
+				hold(saved, now)
+				return s.carryOut(stop, now, f)
+			})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+// of makes f mean the nodes of a saved plan, whatever its selection means today.
+func (f *fleetFlags) of(p *engine.Plan) {
+	if f.inventory == "" {
+		f.inventory = p.Inventory
+	}
+	f.names = nil
+	for _, n := range p.Nodes {
+		f.names = append(f.names, n.Node)
+	}
+	f.selection = p.Selection
+}
+
+// hold marks the nodes of now that are not as they were in the saved plan.
+func hold(saved, now *engine.Plan) {
+	for i, np := range now.Nodes {
+		if np.Err == nil {
+			np.Err = rollout.Drifted(saved.Nodes[i], np)
+		}
+	}
+}
+
+// recorded opens the journal's record of the run around f and closes it with
+// how that ended.
+func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, error)) error {
+	j, err := journal.Open(journal.DefaultDir())
+	if err != nil {
+		return err
+	}
+	defer j.Close() //nolint:errcheck // what matters is durable already
+	who := "?"
+	if u, err := user.Current(); err == nil {
+		who = u.Username
+	}
+	ctx := context.Background() // the record is written also for a run that is interrupted
+	s.run.Journal = j
+	s.run.ID, err = j.Begin(ctx, engine.RunRecord{
+		Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
+		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Started: time.Now().UTC(),
+	})
+	if err != nil {
+		return err
+	}
+	states, err := f()
+	outcome := engine.Outcome{Nodes: map[string]string{}}
+	for n, st := range states {
+		outcome.Nodes[n] = string(st)
+	}
+	if err != nil {
+		e := engine.AsError(err)
+		outcome.Exit, outcome.Error = int(e.Code), e.Cause
+	}
+	if jerr := j.End(ctx, s.run.ID, outcome); jerr != nil && err == nil {
+		return jerr
+	}
+	return err
+}
+
+// carryOut shows the plan, refuses it or applies it, and sums up.
+func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string]engine.NodeState, error) {
+	if f.format == "text" {
+		if err := tui.Plan(os.Stdout, p, "text", tui.StyleOf(os.Stdout)); err != nil {
+			return nil, err
+		}
+	}
+	if refused := rollout.Refusal(p.Nodes, p.Header.Rollout.MaxFailures); refused != nil {
+		if f.format == "text" {
+			refused = &engine.Error{Code: refused.Code, Cause: "refused; nothing changed on any node"}
+		}
+		return nil, refused
+	}
+	if !f.yes {
+		s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr))
+	}
+	s.run.Stop = stop.stop
+	states, failed := s.run.Apply(stop.ctx, p.Nodes)
+	s.run.Emit(engine.Event{Version: engine.EventVersion, Time: time.Now().UTC(), Kind: engine.EventEnd, Run: s.run.ID, Text: s.sum(states)})
+	if failed != nil {
+		return states, failed
+	}
+	return states, nil
+}
+
+// sum is how a run ended, in one line.
+func (s *session) sum(states map[string]engine.NodeState) string {
+	counts := map[engine.NodeState]int{}
+	for _, st := range states {
+		counts[st]++
+	}
+	var parts []string
+	for _, st := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[st], st))
+	}
+	return fmt.Sprintf("%s: %s", s.run.ID, strings.Join(parts, ", "))
+}

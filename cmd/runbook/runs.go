@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"runbook/engine"
+	"runbook/engine/journal"
+)
+
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return engine.Invalid.Errorf("%s takes no argument, got %q", c.CommandPath(), args[0])
+	}
+	return nil
+}
+
+func runsCommand(stop stopper) *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "runs",
+		Short: "List the runs that the journal knows, newest first",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if err := oneOf("--format", format, "text", "json"); err != nil {
+				return err
+			}
+			return withJournal(func(ctx context.Context, j *journal.Journal) error {
+				runs, err := j.Runs(ctx)
+				if err != nil {
+					return err
+				}
+				if format == "json" {
+					return printJSON(runs)
+				}
+				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+				for _, r := range runs {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, or(r.Runbook, "-"), r.User, ending(r))
+				}
+				return w.Flush()
+			})
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text or json")
+	return c
+}
+
+func showCommand(stop stopper) *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "show RUN",
+		Short: "Show what a run did to each node",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &engine.Error{Code: engine.Invalid, Cause: "show needs one run", Hint: "runbook runs lists them"}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := oneOf("--format", format, "text", "json"); err != nil {
+				return err
+			}
+			return withJournal(func(ctx context.Context, j *journal.Journal) error {
+				r, entries, err := j.Run(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if format == "json" {
+					return printJSON(struct {
+						engine.RunRecord
+						Entries []engine.Entry `json:"entries"`
+					}{r, entries})
+				}
+				showRun(os.Stdout, r, entries)
+				return nil
+			})
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text or json")
+	return c
+}
+
+func withJournal(f func(context.Context, *journal.Journal) error) error {
+	j, err := journal.Open(journal.DefaultDir())
+	if err != nil {
+		return err
+	}
+	defer j.Close() //nolint:errcheck // it was only read
+	return f(context.Background(), j)
+}
+
+func printJSON(v any) error {
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// ending is how a run ended, in a few words.
+func ending(r engine.RunRecord) string {
+	switch {
+	case r.Outcome == nil:
+		return "not ended: running, or killed"
+	case r.Outcome.Exit != 0:
+		return fmt.Sprintf("exit %d: %s", r.Outcome.Exit, r.Outcome.Error)
+	}
+	counts := map[string]int{}
+	for _, s := range r.Outcome.Nodes {
+		counts[s]++
+	}
+	var parts []string
+	for _, s := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
+	}
+	return or(strings.Join(parts, ", "), "done")
+}
+
+func showRun(w io.Writer, r engine.RunRecord, entries []engine.Entry) {
+	fmt.Fprintf(w, "%s  %s %s", r.ID, r.Verb, r.Runbook)
+	for _, k := range slices.Sorted(maps.Keys(r.Params)) {
+		fmt.Fprintf(w, " %s=%s", k, r.Params[k])
+	}
+	fmt.Fprintf(w, "\nby %s from %s, on %s of %s\n%s\n", r.User, r.Started.Local().Format(time.DateTime), r.Selection, r.Inventory, ending(r))
+	for _, e := range entries {
+		fmt.Fprintf(w, "\n%s  %s  %s %s\n", e.Time.Local().Format(time.TimeOnly), e.Node, e.Kind, e.Op)
+		for _, text := range []string{e.Diff, e.Text} {
+			for l := range strings.Lines(text) {
+				fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(l, "\n"))
+			}
+		}
+	}
+}

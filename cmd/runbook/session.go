@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"runbook/builtins"
+	"runbook/engine"
+	"runbook/engine/rollout"
+	"runbook/engine/script"
+	"runbook/node/sim"
+)
+
+// session is a runbook that has been read, and the nodes that it is for.
+type session struct {
+	program engine.Program
+	source  engine.Source
+	params  map[string]string
+	fleet   *fleet
+	run     *rollout.Run
+}
+
+// arguments splits FILE name=value … as plan and run take them.
+func arguments(args []string) (file string, params map[string]string, err error) {
+	params = map[string]string{}
+	for _, a := range args[1:] {
+		name, value, ok := strings.Cut(a, "=")
+		if !ok || name == "" {
+			return "", nil, engine.Invalid.Errorf("%q is not a parameter: want name=value", a)
+		}
+		if _, twice := params[name]; twice {
+			return "", nil, engine.Invalid.Errorf("parameter %s is given twice", name)
+		}
+		params[name] = value
+	}
+	return args[0], params, nil
+}
+
+// open reads the runbook at file and connects it with the nodes that f selects.
+// The script is read first: what is wrong with it is said before any node is reached.
+func open(ctx context.Context, file string, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
+	program, source, err := script.Open(ctx, file, params, builtins.Operations)
+	if err != nil {
+		return nil, err
+	}
+	return newSession(ctx, program, source, params, f, emit)
+}
+
+func newSession(ctx context.Context, program engine.Program, source engine.Source, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
+	s := &session{program: program, source: source, params: params}
+	fl, err := f.open(ctx)
+	if err != nil {
+		program.Close()
+		return nil, err
+	}
+	s.fleet = fl
+	s.run = &rollout.Run{
+		Program: program, Nodes: fl.nodes, Dialer: fl.dialer, Emit: emit,
+		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
+	}
+	return s, nil
+}
+
+func (s *session) close() {
+	s.run.Close()
+	s.program.Close()
+	s.fleet.close()
+}
+
+// predict predicts every node and returns the plan.
+func (s *session) predict(ctx context.Context) (*engine.Plan, error) {
+	nodes, err := s.run.Predict(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Plan{
+		Version: engine.PlanVersion, Source: s.source, Params: s.params,
+		Inventory: s.fleet.inventory, Selection: s.fleet.selection,
+		Created: time.Now().UTC(), Header: s.program.Header(), Nodes: nodes, Usage: s.program.Usage(),
+	}, nil
+}

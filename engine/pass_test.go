@@ -1,0 +1,340 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"runbook/builtins"
+	"runbook/engine"
+	"runbook/engine/resource"
+	"runbook/node/sim"
+)
+
+// call is what a script would ask.
+func call(t *testing.T, name, args string) engine.Call {
+	t.Helper()
+	op, err := builtins.Operations.Decode(name, json.RawMessage(args))
+	if err != nil {
+		t.Fatal(err)
+	}
+	canonical, err := json.Marshal(op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return engine.Call{Name: name, Args: canonical, Op: op, Pos: "x.star:7:5"}
+}
+
+const (
+	addRoute  = `{"dst":"10.20.0.0/16","via":"10.98.0.1","dev":"eth1"}`
+	addSecond = `{"dst":"10.21.0.0/16","via":"10.98.0.1","dev":"eth1"}`
+)
+
+var (
+	routeKey  = resource.RouteKey(netip.MustParsePrefix("10.20.0.0/16"), resource.TableMain, 0)
+	secondKey = resource.RouteKey(netip.MustParsePrefix("10.21.0.0/16"), resource.TableMain, 0)
+)
+
+// world is a node, what it is recorded to have been asked, and a journal.
+type world struct {
+	t       *testing.T
+	node    engine.Node
+	journal memory
+	plan    *engine.NodePlan
+	events  []engine.Event
+}
+
+// memory is a journal that keeps its entries.
+type memory struct{ entries []engine.Entry }
+
+func (m *memory) Begin(context.Context, engine.RunRecord) (string, error) { return "r", nil }
+func (m *memory) Append(_ context.Context, e engine.Entry) error {
+	m.entries = append(m.entries, e)
+	return nil
+}
+func (m *memory) End(context.Context, string, engine.Outcome) error { return nil }
+
+func (m *memory) kinds() string {
+	var out []string
+	for _, e := range m.entries {
+		out = append(out, e.Kind)
+	}
+	return strings.Join(out, " ")
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{t: t, node: sim.New(sim.LabNode("node-1", 1))}
+}
+
+func (w *world) predict(calls ...engine.Call) error {
+	w.plan = &engine.NodePlan{Node: "node-1"}
+	pass := engine.NewPrediction(w.plan, engine.DefaultLimits, sim.Over(w.node), func(engine.Event) {})
+	for _, c := range calls {
+		if _, err := pass.Do(w.t.Context(), c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) live() *engine.Pass {
+	return engine.NewLive(w.plan, engine.DefaultLimits, w.node, &w.journal, "r", func(e engine.Event) { w.events = append(w.events, e) })
+}
+
+func (w *world) has(k resource.Key) bool {
+	s, err := w.node.Read(w.t.Context(), resource.Query{{Kind: resource.KindRoute}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s[k] != nil
+}
+
+func code(err error) engine.Code { return engine.AsError(err).Code }
+
+func TestPredictingChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	if err := w.predict(call(t, "route.add", addRoute), call(t, "route.add", addRoute)); err != nil {
+		t.Fatal(err)
+	}
+	if w.has(routeKey) {
+		t.Error("the prediction reached the node")
+	}
+	if len(w.plan.Steps) != 2 || len(w.plan.Changes()) != 1 {
+		t.Errorf("planned %d calls, %d changes: want 2, and 1 because the second finds what the first made", len(w.plan.Steps), len(w.plan.Changes()))
+	}
+}
+
+func TestLivePassDoesWhatWasPlanned(t *testing.T) {
+	w := newWorld(t)
+	add := call(t, "route.add", addRoute)
+	if err := w.predict(add); err != nil {
+		t.Fatal(err)
+	}
+	got, err := w.live().Do(t.Context(), add)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := got.(map[string]any); m["changed"] != true {
+		t.Errorf("result %v: want changed", m)
+	}
+	if !w.has(routeKey) {
+		t.Error("the node does not have the route")
+	}
+	if k := w.journal.kinds(); k != "intent done" {
+		t.Errorf("journal: %s", k)
+	}
+}
+
+func TestLivePassRefusesWhatWasNotPredicted(t *testing.T) {
+	w := newWorld(t)
+	if err := w.predict(call(t, "route.add", addRoute)); err != nil {
+		t.Fatal(err)
+	}
+	pass := w.live()
+	for _, other := range []engine.Call{call(t, "route.add", addSecond), call(t, "route.delete", `{"dst":"10.20.0.0/16"}`)} {
+		if _, err := pass.Do(t.Context(), other); code(err) != engine.Differs {
+			t.Errorf("%s %s: %v, want a refusal", other.Name, other.Args, err)
+		}
+	}
+	if _, err := pass.Do(t.Context(), call(t, "route.add", addRoute)); err == nil {
+		t.Error("a pass goes on after it took another way than its prediction")
+	}
+	if w.has(routeKey) || w.has(secondKey) || len(w.journal.entries) > 0 {
+		t.Error("something was done")
+	}
+}
+
+func TestDriftIsFoundBeforeTheChange(t *testing.T) {
+	w := newWorld(t)
+	add := call(t, "route.add", addRoute)
+	if err := w.predict(add); err != nil {
+		t.Fatal(err)
+	}
+	// Somebody adds the route in another way.
+	other := resource.Route{
+		Dst: netip.MustParsePrefix("10.20.0.0/16"), Table: resource.TableMain, Type: resource.Unicast, Proto: resource.ProtoBoot,
+		Hops: []resource.Hop{{Via: netip.MustParseAddr("10.98.0.9"), Dev: "eth1"}},
+	}
+	if _, err := w.node.Apply(t.Context(), engine.Edit{Want: resource.Of(other)}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.live().Do(t.Context(), add)
+	e := engine.AsError(err)
+	if e.Code != engine.Differs || len(e.Drift) != 1 || e.Drift[0].Key != routeKey {
+		t.Fatalf("got %v, want drift of the route", err)
+	}
+	if e.Pos != "x.star:7:5" || e.Node != "node-1" || e.Op != "route.add 10.20.0.0/16" {
+		t.Errorf("the error does not name its call: %+v", e)
+	}
+}
+
+// liar is a node that does one change more than it was asked for.
+type liar struct {
+	engine.Node
+	also resource.Route
+	once bool
+}
+
+func (l *liar) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	s, err := l.Node.Apply(ctx, e)
+	if err == nil && !l.once {
+		l.once = true
+		s = maps.Clone(s)
+		r := s[routeKey].(resource.Route)
+		r.Metric, r.Nth = 0, 0
+		r.Hops = []resource.Hop{l.also.Hops[0]}
+		if _, err := l.Node.Apply(ctx, engine.Edit{Want: resource.Of(r)}); err != nil {
+			return nil, err
+		}
+		s[routeKey] = r
+	}
+	return s, err
+}
+
+func TestANodeThatAnswersOtherwiseIsPutBack(t *testing.T) {
+	w := newWorld(t)
+	add := call(t, "route.add", addRoute)
+	if err := w.predict(add); err != nil {
+		t.Fatal(err)
+	}
+	w.node = &liar{Node: w.node, also: resource.Route{Hops: []resource.Hop{{Via: netip.MustParseAddr("10.98.0.9"), Dev: "eth1"}}}}
+	pass := w.live()
+	_, err := pass.Do(t.Context(), add)
+	if e := engine.AsError(err); e.Code != engine.Differs || len(e.Drift) == 0 {
+		t.Fatalf("got %v, want how the two differ", err)
+	}
+	if err := pass.PutBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w.has(routeKey) {
+		t.Error("the route is still there")
+	}
+	if k := w.journal.kinds(); k != "intent failed undo undone" {
+		t.Errorf("journal: %s", k)
+	}
+}
+
+// mute is a node whose answer to a change is lost; done says whether it was made.
+type mute struct {
+	engine.Node
+	done, spoke bool
+}
+
+func (m *mute) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	if m.spoke {
+		return m.Node.Apply(ctx, e)
+	}
+	m.spoke = true
+	if m.done {
+		if _, err := m.Node.Apply(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	return nil, engine.Unreachable.Errorf("connection lost")
+}
+
+func TestALostAnswerIsLookedUp(t *testing.T) {
+	for _, done := range []bool{true, false} {
+		w := newWorld(t)
+		add := call(t, "route.add", addRoute)
+		if err := w.predict(add); err != nil {
+			t.Fatal(err)
+		}
+		w.node = &mute{Node: w.node, done: done}
+		pass := w.live()
+		if _, err := pass.Do(t.Context(), add); code(err) != engine.Unreachable {
+			t.Fatalf("got %v", err)
+		}
+		if err := pass.PutBack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if w.has(routeKey) {
+			t.Errorf("made %v: the route is still there", done)
+		}
+	}
+}
+
+func TestPutBackIsNewestFirst(t *testing.T) {
+	w := newWorld(t)
+	first, second := call(t, "route.add", addRoute), call(t, "route.add", addSecond)
+	if err := w.predict(first, second); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := w.node.Read(t.Context(), resource.Query{{Kind: resource.KindRoute}})
+	pass := w.live()
+	for _, c := range []engine.Call{first, second} {
+		if _, err := pass.Do(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.events = nil
+	if err := pass.PutBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.events) != 2 || !strings.Contains(w.events[0].Op, "10.21") {
+		t.Errorf("put back in the order %v", w.events)
+	}
+	after, _ := w.node.Read(t.Context(), resource.Query{{Kind: resource.KindRoute}})
+	if d := resource.Compare(before, after); len(d) > 0 {
+		t.Errorf("the node is not as before:\n%s", d)
+	}
+}
+
+func TestLimitsStopAPrediction(t *testing.T) {
+	add, del := call(t, "route.add", addRoute), call(t, "route.delete", `{"dst":"10.20.0.0/16"}`)
+	tests := []struct {
+		name   string
+		limits engine.Limits
+		calls  []engine.Call
+		want   string
+	}{
+		{"calls", engine.Limits{CallsPerNode: 2, ChangesPerNode: 9, Repeats: 9}, []engine.Call{add, add, add}, "calls_per_node = 2"},
+		{"changes", engine.Limits{CallsPerNode: 9, ChangesPerNode: 1, Repeats: 9}, []engine.Call{add, call(t, "route.add", addSecond)}, "changes_per_node = 1"},
+		{"repeats", engine.Limits{CallsPerNode: 9, ChangesPerNode: 9, Repeats: 1}, []engine.Call{add, del, add}, "repeats = 1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			pass := engine.NewPrediction(&engine.NodePlan{Node: "node-1"}, tt.limits, sim.Over(w.node), func(engine.Event) {})
+			for i, c := range tt.calls {
+				_, err := pass.Do(t.Context(), c)
+				if last := i == len(tt.calls)-1; last != (err != nil) {
+					t.Fatalf("call %d: %v", i, err)
+				}
+				if err != nil && (code(err) != engine.LimitHit || !strings.Contains(err.Error(), tt.want)) {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+			}
+			if _, err := pass.Do(t.Context(), add); code(err) != engine.LimitHit {
+				t.Error("a script that catches the error goes on past the limit")
+			}
+		})
+	}
+}
+
+func TestARefusalMayBeHandledByTheScript(t *testing.T) {
+	w := newWorld(t)
+	bad, good := call(t, "route.add", `{"dst":"10.30.0.0/16","via":"192.0.2.1","dev":"eth1"}`), call(t, "route.add", addRoute)
+	w.plan = &engine.NodePlan{Node: "node-1"}
+	predicting := engine.NewPrediction(w.plan, engine.DefaultLimits, sim.Over(w.node), func(engine.Event) {})
+	for _, pass := range []*engine.Pass{predicting, w.live()} {
+		_, err := pass.Do(t.Context(), bad)
+		var refused *engine.NodeError
+		if !errors.As(err, &refused) || refused.Errno != "ENETUNREACH" {
+			t.Fatalf("got %v, want the kernel's refusal", err)
+		}
+		if !strings.Contains(err.Error(), "next hop 192.0.2.1 is not on-link at eth1 (eth1 has 10.98.0.2/16)") {
+			t.Errorf("the error does not explain itself: %v", err)
+		}
+		if _, err := pass.Do(t.Context(), good); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if k := w.journal.kinds(); k != "intent done" {
+		t.Errorf("journal: %s: the node was asked what it would refuse", k)
+	}
+}

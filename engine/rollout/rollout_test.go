@@ -1,0 +1,349 @@
+package rollout_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"runbook/builtins"
+	"runbook/engine"
+	"runbook/engine/resource"
+	"runbook/engine/rollout"
+	"runbook/node/sim"
+)
+
+// goProgram is a runbook written in Go.
+type goProgram struct {
+	header engine.Header
+	run    func(ctx context.Context, node string, h engine.Host) error
+}
+
+func (p goProgram) Header() engine.Header { return p.header }
+func (p goProgram) Usage() engine.Usage   { return engine.Usage{} }
+func (p goProgram) Close() error          { return nil }
+func (p goProgram) Run(ctx context.Context, n engine.NodeInfo, h engine.Host) error {
+	return p.run(ctx, n.Name, h)
+}
+
+// addRoute is a program that adds one route to every node.
+func addRoute(waves []string, maxFailures int) goProgram {
+	op := builtins.RouteAdd{Dst: netip.MustParsePrefix("10.20.0.0/16"), Via: netip.MustParseAddr("10.98.0.1"), Dev: "eth1"}
+	args, _ := json.Marshal(op)
+	return goProgram{
+		header: engine.Header{Limits: engine.DefaultLimits, Rollout: engine.Rollout{Waves: waves, MaxFailures: maxFailures}},
+		run: func(ctx context.Context, _ string, h engine.Host) error {
+			_, err := h.Do(ctx, engine.Call{Name: "route.add", Args: args, Op: op, Pos: "x.star:1:1"})
+			return err
+		},
+	}
+}
+
+var key = resource.RouteKey(netip.MustParsePrefix("10.20.0.0/16"), resource.TableMain, 0)
+
+// fleet is simulated nodes: some do not answer, some refuse every change.
+type fleet struct {
+	nodes   map[string]engine.Node
+	dead    map[string]bool
+	refuses map[string]bool
+}
+
+func newFleet(n int) (*fleet, []engine.NodeInfo) {
+	f := &fleet{nodes: map[string]engine.Node{}, dead: map[string]bool{}, refuses: map[string]bool{}}
+	var infos []engine.NodeInfo
+	for i := range n {
+		name := fmt.Sprintf("node-%d", i+1)
+		f.nodes[name] = sim.New(sim.LabNode(name, i+1))
+		infos = append(infos, engine.NodeInfo{Name: name})
+	}
+	return f, infos
+}
+
+func (f *fleet) Dial(_ context.Context, name string) (engine.Node, error) {
+	if f.dead[name] {
+		return nil, engine.Unreachable.Errorf("no route to host")
+	}
+	return faulty{f.nodes[name], f.refuses[name]}, nil
+}
+
+type faulty struct {
+	engine.Node
+	refuses bool
+}
+
+func (n faulty) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	if n.refuses {
+		return nil, &engine.NodeError{Errno: "EPERM", Words: "Operation not permitted"}
+	}
+	return n.Node.Apply(ctx, e)
+}
+
+// changed lists the nodes that have the route.
+func (f *fleet) changed(t *testing.T) []string {
+	var out []string
+	for i := range len(f.nodes) {
+		name := fmt.Sprintf("node-%d", i+1)
+		s, err := f.nodes[name].Read(t.Context(), resource.Query{{Kind: resource.KindRoute}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s[key] != nil {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+type nowhere struct{}
+
+func (nowhere) Begin(context.Context, engine.RunRecord) (string, error) { return "r", nil }
+func (nowhere) Append(context.Context, engine.Entry) error              { return nil }
+func (nowhere) End(context.Context, string, engine.Outcome) error       { return nil }
+
+func newRun(f *fleet, infos []engine.NodeInfo, p engine.Program) (*rollout.Run, *[]engine.Event) {
+	var mu sync.Mutex
+	events := &[]engine.Event{}
+	return &rollout.Run{
+		Program: p, Nodes: infos, Dialer: f, Journal: nowhere{}, ID: "r",
+		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
+		Emit: func(e engine.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			*events = append(*events, e)
+		},
+	}, events
+}
+
+func predicted(t *testing.T, r *rollout.Run) []*engine.NodePlan {
+	t.Helper()
+	plans, err := r.Predict(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plans
+}
+
+func TestWaves(t *testing.T) {
+	tests := []struct {
+		waves []string
+		n     int
+		want  string
+	}{
+		{[]string{"1", "10%", "100%"}, 50, "[1 5 50]"},
+		{[]string{"1", "10%", "100%"}, 3, "[1 3]"},
+		{[]string{"1"}, 4, "[1 4]"},
+		{nil, 4, "[4]"},
+		{[]string{"5", "2"}, 4, "[4]"},
+		{[]string{"33%", "66%"}, 10, "[4 7 10]"},
+		{[]string{"1"}, 0, "[]"},
+	}
+	for _, tt := range tests {
+		ends, err := rollout.Waves(tt.waves, tt.n)
+		if got := fmt.Sprint(ends); err != nil || got != tt.want {
+			t.Errorf("Waves(%v, %d) = %s, %v: want %s", tt.waves, tt.n, got, err, tt.want)
+		}
+	}
+	for _, bad := range []string{"", "0", "-1", "x", "101%", "0%", "1.5"} {
+		if _, err := rollout.Waves([]string{bad}, 3); err == nil {
+			t.Errorf("Waves(%q) gives no error", bad)
+		}
+	}
+}
+
+func TestEveryNodeIsChanged(t *testing.T) {
+	f, infos := newFleet(12)
+	r, events := newRun(f, infos, addRoute([]string{"1", "50%"}, 0))
+	states, err := r.Apply(t.Context(), predicted(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.changed(t); len(got) != 12 {
+		t.Errorf("changed: %v", got)
+	}
+	waves := 0
+	for _, e := range *events {
+		if e.Kind == engine.EventWave {
+			waves++
+		}
+	}
+	if waves != 3 || states["node-12"] != engine.NodeDone {
+		t.Errorf("%d waves, node-12 is %s", waves, states["node-12"])
+	}
+	// The same again finds nothing to do.
+	r, _ = newRun(f, infos, addRoute(nil, 0))
+	states, err = r.Apply(t.Context(), predicted(t, r))
+	if err != nil || states["node-1"] != engine.NodeSame {
+		t.Errorf("the second run: %v, node-1 is %s", err, states["node-1"])
+	}
+}
+
+func TestAnUnreachableNodeRefusesTheRun(t *testing.T) {
+	f, infos := newFleet(3)
+	f.dead["node-2"] = true
+	r, _ := newRun(f, infos, addRoute(nil, 0))
+	plans := predicted(t, r)
+	if e := rollout.Refusal(plans, 0); e == nil || e.Code != engine.Unreachable || e.Node != "node-2" {
+		t.Errorf("refusal: %v", e)
+	}
+	if e := rollout.Refusal(plans, 1); e != nil {
+		t.Errorf("within the failure budget it is refused: %v", e)
+	}
+}
+
+func TestALimitRefusesTheRunWhateverTheBudget(t *testing.T) {
+	f, infos := newFleet(3)
+	p := addRoute(nil, 99)
+	p.header.Limits.ChangesPerNode = 0
+	r, _ := newRun(f, infos, p)
+	if e := rollout.Refusal(predicted(t, r), 99); e == nil || e.Code != engine.LimitHit || e.Pos != "x.star:1:1" {
+		t.Errorf("refusal: %v", e)
+	}
+	p.header.Limits.Nodes = 2
+	r, _ = newRun(f, infos, p)
+	if _, err := r.Predict(t.Context()); err == nil || engine.AsError(err).Code != engine.LimitHit {
+		t.Errorf("three nodes where two are allowed: %v", err)
+	}
+}
+
+func TestTheFailureBudgetStopsTheRun(t *testing.T) {
+	f, infos := newFleet(4)
+	r, _ := newRun(f, infos, addRoute([]string{"1", "2", "3"}, 0))
+	plans := predicted(t, r)
+	f.dead["node-2"] = true
+	r.Close() // so that the connections are made anew
+	states, err := r.Apply(t.Context(), plans)
+	if err == nil || err.Code != engine.GateFailed {
+		t.Errorf("got %v, want the failure budget", err)
+	}
+	want := map[string]engine.NodeState{"node-1": engine.NodeDone, "node-2": engine.NodeFailed, "node-3": engine.NodeUntried, "node-4": engine.NodeUntried}
+	if !reflect.DeepEqual(states, want) {
+		t.Errorf("states %v", states)
+	}
+	if got := f.changed(t); len(got) != 1 {
+		t.Errorf("changed: %v", got)
+	}
+}
+
+func TestANodeThatRefusesWhatWasPredictedStopsAll(t *testing.T) {
+	f, infos := newFleet(3)
+	f.refuses["node-1"] = true
+	r, _ := newRun(f, infos, addRoute([]string{"1"}, 2))
+	_, err := r.Apply(t.Context(), predicted(t, r))
+	if err == nil || err.Code != engine.Differs || !strings.Contains(err.Error(), "nothing changed") {
+		t.Errorf("got %v, want exit 5", err)
+	}
+	if got := f.changed(t); len(got) != 0 {
+		t.Errorf("changed: %v", got)
+	}
+}
+
+func TestAFailingScriptIsPutBack(t *testing.T) {
+	f, infos := newFleet(1)
+	p := addRoute(nil, 0)
+	add := p.run
+	live := false
+	p.run = func(ctx context.Context, node string, h engine.Host) error {
+		if err := add(ctx, node, h); err != nil || !live {
+			return err
+		}
+		return engine.Invalid.Errorf("expected in vain")
+	}
+	r, events := newRun(f, infos, p)
+	plans := predicted(t, r)
+	live = true
+	states, err := r.Apply(t.Context(), plans)
+	if err == nil || !strings.Contains(err.Error(), "1 changes were put back") || states["node-1"] != engine.NodeFailed {
+		t.Errorf("got %v, %v", err, states)
+	}
+	if got := f.changed(t); len(got) != 0 {
+		t.Errorf("changed: %v", got)
+	}
+	back := false
+	for _, e := range *events {
+		back = back || e.Kind == engine.EventPutBack
+	}
+	if !back {
+		t.Error("no event tells of it")
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	tests := []struct {
+		answers string // one letter for each question, in order
+		want    string
+		code    engine.Code
+	}{
+		{"yyyy", "node-1 node-2 node-3 node-4", engine.OK},
+		{"ysyy", "node-1 node-3 node-4", engine.OK},
+		{"ysa", "node-1 node-3 node-4", engine.OK},
+		{"aa", "node-1 node-2 node-3 node-4", engine.OK}, // the first is a wave of its own
+		{"yq", "node-1", engine.Interrupted},
+		{"s", "", engine.Interrupted},
+	}
+	for _, tt := range tests {
+		t.Run(tt.answers, func(t *testing.T) {
+			f, infos := newFleet(4)
+			r, _ := newRun(f, infos, addRoute([]string{"1"}, 0))
+			asked := 0
+			r.Confirm = func(_ context.Context, q rollout.Question) (rollout.Answer, error) {
+				if asked == len(tt.answers) {
+					return rollout.Quit, nil
+				}
+				asked++
+				return map[byte]rollout.Answer{'y': rollout.Yes, 's': rollout.Skip, 'a': rollout.All, 'q': rollout.Quit}[tt.answers[asked-1]], nil
+			}
+			_, err := r.Apply(t.Context(), predicted(t, r))
+			got := engine.OK
+			if err != nil {
+				got = err.Code
+			}
+			if s := strings.Join(f.changed(t), " "); s != tt.want || got != tt.code {
+				t.Errorf("changed %q, exit %d: want %q, %d", s, got, tt.want, tt.code)
+			}
+		})
+	}
+}
+
+func TestStopLetsNoFurtherNodeStart(t *testing.T) {
+	f, infos := newFleet(3)
+	stop := make(chan struct{})
+	p := addRoute([]string{"1", "2"}, 0)
+	add := p.run
+	started := 0
+	r, _ := newRun(f, infos, p)
+	plans := predicted(t, r)
+	p.run = func(ctx context.Context, node string, h engine.Host) error {
+		if started++; started == 2 {
+			close(stop)
+		}
+		return add(ctx, node, h)
+	}
+	r.Program, r.Stop = p, stop
+	states, err := r.Apply(t.Context(), plans)
+	if err == nil || err.Code != engine.Interrupted || states["node-2"] != engine.NodeDone || states["node-3"] != engine.NodeUntried {
+		t.Errorf("got %v, %v", err, states)
+	}
+}
+
+func TestAStalePredictionIsMadeAgain(t *testing.T) {
+	f, infos := newFleet(1)
+	r, _ := newRun(f, infos, addRoute(nil, 0))
+	plans := predicted(t, r)
+	plans[0].Created = time.Now().Add(-time.Hour)
+	other := resource.Route{
+		Dst: netip.MustParsePrefix("10.20.0.0/16"), Table: resource.TableMain, Type: resource.Unicast, Proto: resource.ProtoBoot,
+		Hops: []resource.Hop{{Via: netip.MustParseAddr("10.98.0.9"), Dev: "eth1"}},
+	}
+	if _, err := f.nodes["node-1"].Apply(t.Context(), engine.Edit{Want: resource.Of(other)}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Apply(t.Context(), plans)
+	if err == nil || err.Code != engine.Differs || len(err.Drift) == 0 {
+		t.Errorf("got %v, want drift", err)
+	}
+}

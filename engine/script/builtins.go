@@ -1,0 +1,170 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"go.starlark.net/starlark"
+
+	"runbook/engine"
+)
+
+// This file is the functions that every script has besides Starlark's own.
+// There is none for the time, for random numbers or for files: a script does
+// the same in a dry run as later.
+
+func builtins(h *headerBuilder) starlark.StringDict {
+	env := starlark.StringDict{
+		"runbook": starlark.NewBuiltin("runbook", h.declare),
+		"limits":  starlark.NewBuiltin("limits", declareLimits),
+		"rollout": starlark.NewBuiltin("rollout", declareRollout),
+		"param":   paramModule(),
+		"expect":  starlark.NewBuiltin("expect", expect),
+		"fail":    starlark.NewBuiltin("fail", fail),
+		"attempt": starlark.NewBuiltin("attempt", attempt),
+		"retry":   starlark.NewBuiltin("retry", retry),
+		"struct":  starlark.NewBuiltin("struct", makeStruct),
+	}
+	env.Freeze()
+	return env
+}
+
+// unmet is the error of expect and fail: the node is not as the script needs it.
+func unmet(msg string) error {
+	return &scriptError{errorFrame{Code: engine.Unreachable, Cause: clean(msg)}}
+}
+
+// expect implements expect(cond, msg): it ends the script with msg unless cond.
+func expect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var cond starlark.Value
+	var msg string
+	if err := starlark.UnpackArgs("expect", args, kwargs, "cond", &cond, "msg", &msg); err != nil {
+		return nil, err
+	}
+	if !cond.Truth() {
+		return nil, unmet(msg)
+	}
+	return starlark.None, nil
+}
+
+// fail implements fail(msg).
+func fail(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var msg string
+	if err := starlark.UnpackArgs("fail", args, kwargs, "msg", &msg); err != nil {
+		return nil, err
+	}
+	return nil, unmet(msg)
+}
+
+// attempt implements attempt(fn): it returns (what fn returns, None), or (None,
+// error) where the node refused. Every other error goes on: a script cannot
+// make light of a limit, a drift or a cancellation.
+func attempt(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var fn starlark.Callable
+	if err := starlark.UnpackArgs("attempt", args, kwargs, "fn", &fn); err != nil {
+		return nil, err
+	}
+	v, err := starlark.Call(t, fn, nil, nil)
+	var refused *answerError
+	switch {
+	case err == nil:
+		return starlark.Tuple{v, starlark.None}, nil
+	case errors.As(err, &refused) && refused.Catch:
+		return starlark.Tuple{starlark.None, refusal(refused)}, nil
+	}
+	return nil, err
+}
+
+// refusal is a node's refusal as a value.
+func refusal(e *answerError) starlark.Value {
+	fields := starlark.StringDict{}
+	for name, text := range map[string]string{"cause": e.Cause, "hint": e.Hint, "kernel": e.Kernel, "errno": e.Errno} {
+		fields[name] = starlark.String(text)
+	}
+	r := newRecord("error", fields)
+	r.Freeze()
+	return r
+}
+
+// retry implements retry(times, delay, fn): it calls fn until it returns, at
+// most so many times, and waits for delay in between. It tries again where the
+// node refused or was not as expected.
+func retry(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var times int
+	var delay string
+	var fn starlark.Callable
+	if err := starlark.UnpackArgs("retry", args, kwargs, "times", &times, "delay", &delay, "fn", &fn); err != nil {
+		return nil, err
+	}
+	d, err := parseDuration(delay)
+	switch {
+	case err != nil:
+		return nil, invalid("", "retry: delay: %v", err)
+	case d < 0 || d > maxDelay:
+		return nil, invalid("", "retry: delay must be between 0 and %s, got %s", maxDelay, d)
+	case times < 1 || times > maxTimes:
+		return nil, invalid("", "retry: times must be between 1 and %d, got %d", maxTimes, times)
+	}
+	for i := 1; ; i++ {
+		v, err := starlark.Call(t, fn, nil, nil)
+		if err == nil || i == times || !mayPass(err) {
+			return v, err
+		}
+		if _, err := threadOf(t).ask(frame{Type: tSleep, Delay: engine.Duration(d), Pos: here(t)}); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// mayPass reports whether what failed with err may succeed later.
+func mayPass(err error) bool {
+	var refused *answerError
+	var script *scriptError
+	return errors.As(err, &refused) && refused.Catch ||
+		errors.As(err, &script) && script.Code == engine.Unreachable
+}
+
+// makeStruct implements struct(name = value, …).
+func makeStruct(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	if len(args) > 0 {
+		return nil, invalid("", "struct: name the fields: struct(a = 1)")
+	}
+	r := fields("struct", kwargs)
+	if len(slices.Compact(slices.Clone(r.names))) < len(r.names) {
+		return nil, invalid("", "struct: a field is given twice")
+	}
+	return r, nil
+}
+
+// nodeOps is what a node can be asked, by name: a function for an operation
+// called "facts", a record of functions for all that begin with "route.".
+func nodeOps(ops engine.Operations) starlark.StringDict {
+	out, domains := starlark.StringDict{}, map[string]starlark.StringDict{}
+	for name, op := range ops {
+		fn := starlark.NewBuiltin(name, newBinding(name, op).call)
+		domain, method, dotted := cutLast(name)
+		switch {
+		case !dotted:
+			out[name] = fn
+		case domains[domain] == nil:
+			domains[domain] = starlark.StringDict{method: fn}
+		default:
+			domains[domain][method] = fn
+		}
+	}
+	for _, domain := range slices.Sorted(maps.Keys(domains)) {
+		if out.Has(domain) {
+			panic(fmt.Sprintf("%s is an operation and has operations", domain))
+		}
+		out[domain] = newRecord(domain, domains[domain])
+	}
+	for _, taken := range []string{"name", "groups", "vars"} {
+		if out.Has(taken) {
+			panic(fmt.Sprintf("an operation is called %s, as a node's own field", taken))
+		}
+	}
+	out.Freeze()
+	return out
+}

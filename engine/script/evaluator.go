@@ -1,0 +1,228 @@
+package script
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"go.starlark.net/starlark"
+	"golang.org/x/sys/unix"
+
+	"runbook/engine"
+)
+
+// This file is the evaluator: the main function of the second process.
+
+const (
+	maxMemory   = 256 << 20 // bytes of data; what goes beyond ends the process
+	collectFrom = 128 << 20 // bytes from which the collector works hard
+	maxStack    = 64 << 20  // bytes of one goroutine's stack; what goes beyond ends the process
+)
+
+// Main serves the controller on stdin and stdout, and never returns. The
+// program's main function calls it before all else where [IsEvaluator].
+func Main(ops engine.Operations) {
+	if err := confine(); err != nil {
+		fmt.Fprintln(os.Stderr, "confining the evaluator:", err)
+		os.Exit(1)
+	}
+	ev := &evaluator{
+		out:     pipe(1),
+		nodeOps: nodeOps(ops),
+		pool:    pool{limits: engine.DefaultLimits},
+		threads: map[int64]*thread{},
+		loaded:  make(chan struct{}),
+	}
+	if err := ev.serve(bufio.NewReaderSize(pipe(0), 64<<10)); !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0) // the controller has ended: also what is stuck ends here
+}
+
+// confine gives up what a script has no use for.
+func confine() error {
+	debug.SetMemoryLimit(collectFrom)
+	debug.SetMaxStack(maxStack)
+	if err := closeInherited(); err != nil {
+		return err
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return err
+	}
+	return limitMemory(maxMemory)
+}
+
+// closeInherited closes all files but stdin, stdout and stderr that whoever
+// started the controller has left open for it. Go's own are marked to be
+// closed on exec, so an inherited one is one that is not.
+func closeInherited() error {
+	entries, err := os.ReadDir(fdDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < 3 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+// pipe makes fd wait in Go's poller rather than in a thread of its own: that
+// halves the time of a round trip.
+func pipe(fd int) *os.File {
+	syscall.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), "pipe")
+}
+
+type evaluator struct {
+	sending sync.Mutex
+	out     io.Writer
+
+	nodeOps starlark.StringDict // what a node has besides its name, groups and vars
+	pool    pool
+
+	mu      sync.Mutex
+	threads map[int64]*thread
+
+	// Set before loaded is closed, and then only read:
+	loaded  chan struct{}
+	runFunc *starlark.Function
+	params  starlark.Value // set before the first run
+}
+
+// send writes f. The controller always reads, so this does not wait for long.
+func (ev *evaluator) send(f frame) error {
+	f.Steps = ev.pool.usage()
+	b, err := f.encode()
+	if err != nil {
+		return err
+	}
+	ev.sending.Lock()
+	defer ev.sending.Unlock()
+	if _, err := ev.out.Write(b); err != nil {
+		os.Exit(0) // nobody is there any more
+	}
+	return nil
+}
+
+// serve does what the controller says until that ends.
+func (ev *evaluator) serve(in io.Reader) error {
+	for {
+		f, err := readFrame(in)
+		if err != nil {
+			return err
+		}
+		switch f.Type {
+		case tStart:
+			go ev.load(ev.start(f.Run), f)
+		case tParams:
+			if ev.params, err = fromJSON(f.Value, asRecord("params")); err != nil {
+				return err
+			}
+		case tRun:
+			go ev.run(ev.start(f.Run), f.Node)
+		case tAnswer, tCancel:
+			ev.mu.Lock()
+			t := ev.threads[f.Run]
+			ev.mu.Unlock()
+			switch {
+			case t == nil: // it has just ended
+			case f.Type == tCancel:
+				t.end(&scriptError{errorFrame{Code: engine.Invalid, Cause: "interrupted"}})
+			default:
+				t.answers <- f // has room: there was one question
+			}
+		default:
+			return fmt.Errorf("the controller said %q", f.Type)
+		}
+	}
+}
+
+func (ev *evaluator) start(id int64) *thread {
+	t := ev.newThread(id)
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	ev.threads[id] = t
+	return t
+}
+
+// finish reports the end of t: f.
+func (ev *evaluator) finish(t *thread, f frame) {
+	ev.mu.Lock()
+	delete(ev.threads, t.id)
+	ev.mu.Unlock()
+	f.Type, f.Run = tDone, t.id
+	ev.send(f)
+}
+
+// load loads the runbook f.Name.
+func (ev *evaluator) load(t *thread, f frame) {
+	l := newLoader(t, f.Dir, f.Name)
+	var done frame
+	done.Err = t.guard(func() error {
+		header, run, err := l.main()
+		if err != nil {
+			return err
+		}
+		done.Header, done.Pos = header, run.Position().String()
+		ev.runFunc = run
+		close(ev.loaded)
+		return nil
+	})
+	ev.finish(t, done)
+}
+
+// run calls run(node, p).
+func (ev *evaluator) run(t *thread, n *nodeFrame) {
+	<-ev.loaded
+	t.star.Name = n.Name
+	e := t.guard(func() error {
+		node, err := ev.node(n)
+		if err != nil {
+			return err
+		}
+		_, err = starlark.Call(t.star, ev.runFunc, starlark.Tuple{node, ev.params}, nil)
+		return err
+	})
+	ev.finish(t, frame{Err: e})
+}
+
+// node makes what a script sees of its node.
+func (ev *evaluator) node(n *nodeFrame) (starlark.Value, error) {
+	vars := n.Vars
+	if len(vars) == 0 || string(vars) == "null" {
+		vars = json.RawMessage("{}")
+	}
+	v, err := fromJSON(vars, asDict)
+	if err != nil {
+		return nil, fmt.Errorf("the variables of the node: %w", err)
+	}
+	groups := make([]starlark.Value, len(n.Groups))
+	for i, g := range n.Groups {
+		groups[i] = starlark.String(g)
+	}
+	fields := starlark.StringDict{
+		"name":   starlark.String(n.Name),
+		"groups": starlark.NewList(groups),
+		"vars":   v,
+	}
+	for name, op := range ev.nodeOps {
+		fields[name] = op
+	}
+	node := newRecord("node", fields)
+	node.Freeze()
+	return node, nil
+}

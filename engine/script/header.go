@@ -1,0 +1,214 @@
+package script
+
+import (
+	"math"
+
+	"go.starlark.net/starlark"
+
+	"runbook/engine"
+)
+
+// This file is what a runbook declares: runbook(…), limits(…), rollout(…) and
+// param.…(…), in the evaluator.
+
+// headerBuilder takes the declaration of the main file.
+type headerBuilder struct {
+	mainFile string
+	pool     *pool
+	header   *engine.Header // nil until runbook(…) is called
+	pos      string         // of that call
+}
+
+// declared is an opaque value that carries a part of the header to runbook(…).
+type declared[T any] struct {
+	kind string
+	v    T
+}
+
+func (d declared[T]) String() string        { return "<" + d.kind + ">" }
+func (d declared[T]) Type() string          { return d.kind }
+func (d declared[T]) Freeze()               {}
+func (d declared[T]) Truth() starlark.Bool  { return true }
+func (d declared[T]) Hash() (uint32, error) { return starlark.String(d.kind).Hash() }
+
+type (
+	declaredParam   = declared[engine.Param]
+	declaredLimits  = declared[engine.Limits]
+	declaredRollout = declared[engine.Rollout]
+)
+
+// defaultRollout is what a runbook has that declares no rollout: one node is
+// tried, then, a minute later, all.
+var defaultRollout = engine.Rollout{Waves: []string{"1", "100%"}, Bake: engine.Duration(60e9)}
+
+// declare implements runbook(params = {…}, limits = limits(…), rollout = rollout(…)).
+func (b *headerBuilder) declare(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var params *starlark.Dict
+	var limits, rollout starlark.Value
+	if len(args) > 0 {
+		return nil, invalid("", "runbook: name the arguments: runbook(params = {…}, limits = limits(…))")
+	}
+	if err := starlark.UnpackArgs("runbook", args, kwargs, "params?", &params, "limits?", &limits, "rollout?", &rollout); err != nil {
+		return nil, err
+	}
+	switch caller := t.CallFrame(1); {
+	case t.CallStackDepth() != 2 || caller.Pos.Filename() != b.mainFile:
+		return nil, invalid("", "runbook(…) belongs at the top level of the main file")
+	case b.header != nil:
+		return nil, invalid("", "runbook(…) is called twice; the first time was at %s", b.pos)
+	}
+	h := &engine.Header{Limits: engine.DefaultLimits, Rollout: defaultRollout}
+	if params != nil {
+		for name, v := range params.Entries() {
+			p, err := namedParam(name, v)
+			if err != nil {
+				return nil, err
+			}
+			h.Params = append(h.Params, p)
+		}
+	}
+	switch v := limits.(type) {
+	case nil:
+	case declaredLimits:
+		h.Limits = v.v
+	default:
+		return nil, invalid("", "runbook: limits: want limits(…), got %s", describe(v))
+	}
+	switch v := rollout.(type) {
+	case nil:
+	case declaredRollout:
+		h.Rollout = v.v
+	default:
+		return nil, invalid("", "runbook: rollout: want rollout(…), got %s", describe(v))
+	}
+	b.header, b.pos = h, here(t)
+	b.pool.setLimits(h.Limits)
+	return starlark.None, nil
+}
+
+func namedParam(name, v starlark.Value) (engine.Param, error) {
+	n, ok := starlark.AsString(name)
+	if !ok {
+		return engine.Param{}, invalid("", "params: a name must be a string, got %s", describe(name))
+	}
+	d, ok := v.(declaredParam)
+	if !ok {
+		return engine.Param{}, invalid("", "params: %s: want a type such as param.string(…), got %s", n, describe(v))
+	}
+	p := d.v
+	p.Name = n
+	if err := checkParam(&p); err != nil {
+		return engine.Param{}, invalid("", "params: %s: %v", n, err)
+	}
+	return p, nil
+}
+
+// declareLimits implements limits(…). What it leaves out has its default.
+func declareLimits(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	l := engine.DefaultLimits
+	duration := l.Duration.String()
+	if len(args) > 0 {
+		return nil, invalid("", "limits: name the arguments: limits(nodes = 200)")
+	}
+	err := starlark.UnpackArgs("limits", args, kwargs,
+		"nodes?", &l.Nodes, "changes_per_node?", &l.ChangesPerNode, "repeats?", &l.Repeats,
+		"calls_per_node?", &l.CallsPerNode, "duration?", &duration, "steps?", &l.Steps)
+	if err != nil {
+		return nil, err
+	}
+	d, err := parseDuration(duration)
+	if err != nil {
+		return nil, invalid("", "limits: duration: %v", err)
+	}
+	l.Duration, l.Pos = engine.Duration(d), here(t)
+	if err := checkLimits(l); err != nil {
+		return nil, invalid("", "%v", err)
+	}
+	return declaredLimits{"limits", l}, nil
+}
+
+// declareRollout implements rollout(…).
+func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	r := engine.Rollout{MaxFailures: defaultRollout.MaxFailures}
+	var waves *starlark.List
+	bake := defaultRollout.Bake.String()
+	if len(args) > 0 {
+		return nil, invalid("", `rollout: name the arguments: rollout(waves = ["1", "100%%"])`)
+	}
+	if err := starlark.UnpackArgs("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures); err != nil {
+		return nil, err
+	}
+	if waves == nil {
+		r.Waves = defaultRollout.Waves
+	} else {
+		for w := range waves.Elements() {
+			switch w := w.(type) {
+			case starlark.String:
+				r.Waves = append(r.Waves, string(w))
+			case starlark.Int:
+				r.Waves = append(r.Waves, show(w))
+			default:
+				return nil, invalid("", `rollout: waves: want strings such as "1" or "10%%", got %s`, describe(w))
+			}
+		}
+	}
+	d, err := parseDuration(bake)
+	if err != nil {
+		return nil, invalid("", "rollout: bake: %v", err)
+	}
+	r.Bake = engine.Duration(d)
+	if err := checkRollout(&r); err != nil {
+		return nil, invalid("", "%v", err)
+	}
+	return declaredRollout{"rollout", r}, nil
+}
+
+// paramModule is param: a function for each type of parameter.
+func paramModule() *record {
+	types := starlark.StringDict{}
+	for name := range paramTypes {
+		types[name] = starlark.NewBuiltin("param."+name, declareParam(name))
+	}
+	return newRecord("param", types)
+}
+
+// declareParam implements param.<typ>(doc, default = …), and for a choice
+// (doc, choices, default = …). A parameter without a default is required.
+func declareParam(typ string) func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error) {
+	return func(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		p := engine.Param{Name: "x", Type: typ} // its name is a key in runbook(params = …)
+		var dflt starlark.Value
+		var choices *starlark.List
+		pairs := []any{"doc", &p.Doc, "default?", &dflt}
+		if typ == "choice" {
+			pairs = []any{"doc", &p.Doc, "choices", &choices, "default?", &dflt}
+		}
+		if err := starlark.UnpackArgs(fn.Name(), args, kwargs, pairs...); err != nil {
+			return nil, err
+		}
+		if choices != nil {
+			for c := range choices.Elements() {
+				s, ok := starlark.AsString(c)
+				if !ok {
+					return nil, invalid("", "%s: choices: want strings, got %s", fn.Name(), describe(c))
+				}
+				p.Choices = append(p.Choices, s)
+			}
+		}
+		p.Required = dflt == nil
+		if dflt != nil {
+			v, err := toGo(dflt, 2)
+			if err != nil {
+				return nil, invalid("", "%s: default: %v", fn.Name(), err)
+			}
+			p.Default = v
+		}
+		if err := checkParam(&p); err != nil {
+			return nil, invalid("", "%s: default: %v", fn.Name(), err)
+		}
+		return declaredParam{"param", p}, nil
+	}
+}
+
+// maxTimes bounds retry(times, …).
+const maxTimes = math.MaxInt16

@@ -1,0 +1,193 @@
+package script
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"runbook/engine"
+)
+
+// This file is the evaluator as a process: how it is started, written to
+// without waiting for it, and what its death means.
+
+// EvaluatorArg is the only argument of a process that is to be an evaluator.
+const EvaluatorArg = "evaluator"
+
+// IsEvaluator reports whether this process was started to be an evaluator. Its
+// main function is then [Main].
+func IsEvaluator() bool { return len(os.Args) == 2 && os.Args[1] == EvaluatorArg }
+
+type process struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    io.ReadCloser
+	stderr *head
+
+	mu    sync.Mutex
+	queue []byte        // frames to be written
+	wake  chan struct{} // holds one: the queue is not empty
+	gone  chan struct{} // closed when the process has ended
+}
+
+// spawn starts an evaluator by command, or this program if that is empty.
+func spawn(command []string) (*process, error) {
+	if len(command) == 0 {
+		self, err := selfCommand()
+		if err != nil {
+			return nil, err
+		}
+		command = []string{self, EvaluatorArg}
+	}
+	path := command[0]
+	if strings.ContainsRune(path, filepath.Separator) {
+		abs, err := filepath.Abs(path) // its working directory is another
+		if err != nil {
+			return nil, err
+		}
+		path = abs
+	}
+	p := &process{
+		cmd:    exec.Command(path, command[1:]...),
+		stderr: &head{},
+		wake:   make(chan struct{}, 1),
+		gone:   make(chan struct{}),
+	}
+	p.cmd.Args[0] = "runbook"
+	p.cmd.Env = []string{} // nil would hand down ours
+	p.cmd.Dir = "/"
+	p.cmd.Stderr = p.stderr
+	p.cmd.WaitDelay = time.Second
+	// Its own group: an interrupt from the terminal is for the controller to act on.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if p.out, err = p.cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go p.write()
+	return p, nil
+}
+
+// send queues f. It never waits for the evaluator. The queue is bounded by the
+// runs there are, since each of them takes turns with the evaluator.
+func (p *process) send(f frame) error {
+	b, err := f.encode()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.queue = append(p.queue, b...)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// write writes what is queued until the process ends.
+func (p *process) write() {
+	defer p.in.Close()
+	for {
+		select {
+		case <-p.gone:
+			return
+		case <-p.wake:
+		}
+		p.mu.Lock()
+		b := p.queue
+		p.queue = nil
+		p.mu.Unlock()
+		if _, err := p.in.Write(b); err != nil {
+			return // it has ended, as its reader will find
+		}
+	}
+}
+
+func (p *process) kill() { p.cmd.Process.Kill() }
+
+// reap waits for the process, whose output has been read to its end, and
+// returns what it died of.
+func (p *process) reap() death {
+	err := p.cmd.Wait()
+	close(p.gone)
+	d := death{says: p.stderr.firstLine()}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		d.status = exit.String()
+	}
+	return d
+}
+
+// death is how an evaluator ended that nobody has killed.
+type death struct {
+	status string // "exit status 2"
+	says   string // the first line that it wrote to stderr
+}
+
+// err explains d, where the script was last seen at pos. The words of Go's
+// runtime are recognized, never shown: its traceback says nothing about the script.
+func (d death) err(pos string) *engine.Error {
+	switch {
+	case strings.Contains(d.says, "stack overflow"), strings.Contains(d.says, "stack exceeds"):
+		return &engine.Error{Code: engine.LimitHit, Pos: pos,
+			Cause: "the script nests values or expressions too deeply",
+			Hint:  lastSeen,
+		}
+	case strings.Contains(d.says, "memory"):
+		return &engine.Error{Code: engine.LimitHit, Pos: pos,
+			Cause: fmt.Sprintf("the script needs more than %d MB of memory", maxMemory>>20),
+			Hint:  lastSeen,
+		}
+	case strings.Contains(d.status, "killed"):
+		return &engine.Error{Code: engine.Internal, Pos: pos,
+			Cause: "the evaluator was killed by another process or by the kernel",
+			Hint:  "the kernel does that where memory is short: see its log",
+		}
+	default:
+		return &engine.Error{Code: engine.Internal, Pos: pos,
+			Cause: clean(fmt.Sprintf("the evaluator ended unexpectedly: %s %s", d.status, d.says)),
+		}
+	}
+}
+
+const lastSeen = "the position is where the script was last seen, so the cause is there or soon after"
+
+// head keeps the beginning of what is written to it.
+type head struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.b = append(h.b, p[:min(len(p), maxText-len(h.b))]...)
+	return len(p), nil
+}
+
+// firstLine is the line that says why: Go puts "runtime: …" lines before the
+// one that begins with "fatal error:".
+func (h *head) firstLine() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := bytes.Index(h.b, []byte("fatal error: ")); i >= 0 {
+		h.b = h.b[i:]
+	}
+	line, _, _ := bytes.Cut(h.b, []byte("\n"))
+	return string(line)
+}

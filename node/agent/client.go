@@ -1,0 +1,257 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// Peer says who is at the other end, for errors.
+type Peer struct {
+	Name string // of the node, as in the inventory
+	Addr string // how it is reached: "10.98.0.2:22"
+	// Words returns what the agent last wrote to its stderr. Nil: nothing is known.
+	Words func() string
+}
+
+// Client is an engine.Node at the other end of a connection to an agent.
+type Client struct {
+	peer Peer
+	conn io.ReadWriteCloser
+	out  chan []byte    // to the writer
+	work sync.WaitGroup // reader, writer, pinger
+
+	heard atomic.Int64 // when the last byte came, in Unix nanoseconds
+
+	once sync.Once
+	gone chan struct{} // closed when the connection is over
+	err  error         // why; set before gone is closed
+
+	mu      sync.Mutex
+	last    uint64
+	pending map[uint64]chan response
+}
+
+var _ engine.Node = (*Client)(nil)
+
+// errClosed is why a connection ended that was closed here.
+var errClosed = errors.New("the connection is closed")
+
+// NewClient returns the node that an agent serves at the other end of conn.
+// It does not wait for the agent. Closing the client closes conn, which must
+// free its blocked reads and writes.
+func NewClient(conn io.ReadWriteCloser, p Peer) *Client {
+	c := &Client{
+		peer:    p,
+		conn:    conn,
+		out:     make(chan []byte),
+		gone:    make(chan struct{}),
+		pending: map[uint64]chan response{},
+	}
+	hello := make(chan struct{})
+	c.work.Go(func() { c.receive(hello) })
+	c.work.Go(c.transmit)
+	c.work.Go(func() { c.watch(hello) })
+	return c
+}
+
+// Read implements engine.Node.
+func (c *Client) Read(ctx context.Context, q resource.Query) (resource.State, error) {
+	return c.call(ctx, request{Op: opRead, Query: q})
+}
+
+// Apply implements engine.Node.
+func (c *Client) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	return c.call(ctx, request{Op: opApply, Edit: &e})
+}
+
+// Close implements engine.Node. Calls that wait get an error.
+func (c *Client) Close() error {
+	c.fail(errClosed)
+	c.work.Wait()
+	return nil
+}
+
+// call sends q and waits for its answer, for the end of ctx or of the connection.
+func (c *Client) call(ctx context.Context, q request) (resource.State, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, c.ended(ctx)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		q.Timeout = max(time.Until(deadline).Milliseconds(), 1)
+	}
+	answer := make(chan response, 1)
+	c.mu.Lock()
+	c.last++
+	q.ID = c.last
+	c.pending[q.ID] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.pending, q.ID)
+		c.mu.Unlock()
+	}()
+
+	b, err := frame(q)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case c.out <- b:
+	case <-ctx.Done():
+		return nil, c.ended(ctx)
+	case <-c.gone:
+		return nil, c.err
+	}
+	select {
+	case r := <-answer:
+		return c.result(r)
+	case <-ctx.Done():
+		return nil, c.ended(ctx)
+	case <-c.gone:
+		select {
+		case r := <-answer: // it came just before the end
+			return c.result(r)
+		default:
+			return nil, c.err
+		}
+	}
+}
+
+func (c *Client) result(r response) (resource.State, error) {
+	err := r.Error.err()
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, c.late(err)
+	case err != nil:
+		return nil, err
+	case r.State == nil:
+		return resource.State{}, nil
+	}
+	return r.State, nil
+}
+
+// ended is the error of a call whose ctx has ended.
+func (c *Client) ended(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return c.late(cause)
+	}
+	return cause
+}
+
+func (c *Client) late(err error) error {
+	return &engine.Error{Code: engine.Unreachable, Node: c.peer.Name, Cause: fmt.Sprintf("%s did not answer in time", c.peer.Addr), Err: err}
+}
+
+// transmit writes what the callers hand over.
+func (c *Client) transmit() {
+	for {
+		select {
+		case b := <-c.out:
+			if _, err := c.conn.Write(b); err != nil {
+				c.fail(err)
+				return
+			}
+		case <-c.gone:
+			return
+		}
+	}
+}
+
+// receive hands out answers until the connection ends.
+func (c *Client) receive(said chan<- struct{}) {
+	in := bufio.NewReader(touching{c.conn, func() { c.heard.Store(time.Now().UnixNano()) }})
+	var first response
+	if err := readFrame(in, &first); err != nil {
+		c.fail(err)
+		return
+	}
+	if first.Hello == nil || first.Hello.Version != Version {
+		c.fail(fmt.Errorf("the agent speaks another version of the protocol than this runbook, %d", Version))
+		return
+	}
+	close(said)
+	for {
+		var r response
+		if err := readFrame(in, &r); err != nil {
+			c.fail(err)
+			return
+		}
+		c.mu.Lock()
+		answer := c.pending[r.ID]
+		delete(c.pending, r.ID)
+		c.mu.Unlock()
+		if answer != nil {
+			answer <- r
+		}
+	}
+}
+
+// watch ends the connection when the agent does not say hello, or falls silent.
+func (c *Client) watch(said <-chan struct{}) {
+	late := time.NewTimer(helloAfter)
+	defer late.Stop()
+	select {
+	case <-said:
+	case <-late.C:
+		c.fail(fmt.Errorf("the agent was not there after %v", helloAfter))
+		return
+	case <-c.gone:
+		return
+	}
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	ping, _ := frame(request{Op: opPing}) // id 0: nobody waits for the answer
+	for {
+		select {
+		case <-tick.C:
+		case <-c.gone:
+			return
+		}
+		if silent := time.Since(time.Unix(0, c.heard.Load())); silent > deadAfter {
+			c.fail(fmt.Errorf("it has been silent for %v", silent.Round(time.Second)))
+			return
+		}
+		select {
+		case c.out <- ping:
+		default: // the writer is at work, or stuck; then the answers stay out
+		}
+	}
+}
+
+// fail ends the connection, the first time that it is called.
+func (c *Client) fail(err error) {
+	c.once.Do(func() {
+		c.err = c.unreachable(err)
+		close(c.gone)
+		c.conn.Close()
+	})
+}
+
+func (c *Client) unreachable(err error) error {
+	var known *engine.Error
+	if errors.As(err, &known) { // the connection knows better
+		return known
+	}
+	cause := fmt.Sprintf("the connection to the agent at %s is lost: %v", c.peer.Addr, err)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		cause = fmt.Sprintf("the agent at %s has ended", c.peer.Addr)
+	}
+	if errors.Is(err, errClosed) {
+		cause = err.Error()
+	} else if c.peer.Words != nil {
+		if words := c.peer.Words(); words != "" {
+			cause += fmt.Sprintf("; it said %q", words)
+		}
+	}
+	return &engine.Error{Code: engine.Unreachable, Node: c.peer.Name, Cause: cause, Err: err}
+}

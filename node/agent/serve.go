@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// finishTime is how long requests may take to come to an end after the controller is gone.
+const finishTime = 10 * time.Second
+
+// chunk is how much is written at once. Each that the controller takes shows that it is there.
+const chunk = 64 << 10
+
+// Serve answers requests from in on out, with n. It returns nil at the end of
+// in, and an error once nothing was heard for [deadAfter], in holds no frames,
+// out cannot be written, or ctx ends. Requests have then come to their end,
+// unless they took too long for it. A read from in may still be waiting: the
+// caller closes in, or exits.
+func Serve(ctx context.Context, in io.Reader, out io.Writer, n engine.Node) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silence := time.NewTimer(deadAfter)
+	defer silence.Stop()
+	s := &server{node: n, out: out, heard: func() { silence.Reset(deadAfter) }, ended: make(chan error, 1)}
+	s.send(response{Hello: &hello{Version: Version, PID: os.Getpid()}})
+	go s.receive(ctx, in)
+
+	var err error
+	select {
+	case err = <-s.ended:
+	case <-silence.C:
+		err = fmt.Errorf("no sign of the controller for %v", deadAfter)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	cancel()
+	s.finish()
+	return err
+}
+
+// server is one Serve.
+type server struct {
+	node  engine.Node
+	heard func() // something shows that the controller is there
+	ended chan error
+
+	writing sync.Mutex
+	out     io.Writer
+
+	mu       sync.Mutex
+	running  int
+	idle     chan struct{} // closed when running is 0 again; set by finish
+	stopping bool
+}
+
+// receive reads requests until there are none.
+func (s *server) receive(ctx context.Context, in io.Reader) {
+	r := bufio.NewReader(touching{in, s.heard})
+	for {
+		var q request
+		if err := readFrame(r, &q); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			s.end(err)
+			return
+		}
+		if q.Op == opPing {
+			s.send(response{ID: q.ID})
+			continue
+		}
+		if s.begin() {
+			go s.handle(ctx, q)
+		}
+	}
+}
+
+// handle does one request and answers it.
+func (s *server) handle(ctx context.Context, q request) {
+	defer s.done()
+	if q.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.Timeout)*time.Millisecond)
+		defer cancel()
+	}
+	var state resource.State
+	var err error
+	switch {
+	case q.Op == opRead:
+		state, err = s.node.Read(ctx, q.Query)
+	case q.Op == opApply && q.Edit != nil:
+		state, err = s.node.Apply(ctx, *q.Edit)
+	default:
+		err = fmt.Errorf("the agent knows no request %q", q.Op)
+	}
+	s.send(response{ID: q.ID, State: state, Error: toWire(err)})
+}
+
+// send writes one frame. An answer that does not fit becomes an error.
+func (s *server) send(r response) {
+	b, err := frame(r)
+	if err != nil {
+		b, _ = frame(response{ID: r.ID, Error: toWire(err)})
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	for len(b) > 0 {
+		n, err := s.out.Write(b[:min(chunk, len(b))])
+		if err != nil {
+			s.end(fmt.Errorf("write to the controller: %w", err))
+			return
+		}
+		s.heard()
+		b = b[n:]
+	}
+}
+
+// end has Serve return err, if it is the first reason to.
+func (s *server) end(err error) {
+	select {
+	case s.ended <- err:
+	default:
+	}
+}
+
+func (s *server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.running++
+	return true
+}
+
+func (s *server) done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running--
+	if s.running == 0 && s.stopping {
+		close(s.idle)
+	}
+}
+
+// finish takes no more requests and waits for those that run.
+func (s *server) finish() {
+	s.mu.Lock()
+	s.stopping = true
+	s.idle = make(chan struct{})
+	if s.running == 0 {
+		close(s.idle)
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.idle:
+	case <-time.After(finishTime):
+	}
+}

@@ -1,0 +1,217 @@
+//go:build linux
+
+package linux
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"runbook/engine/resource"
+)
+
+// routeGroup is all routes of one identity: those that are there, and those
+// that should be, each in the order in which the kernel tries them.
+type routeGroup struct {
+	key       resource.Key // of the first
+	now, want []route
+}
+
+// message is one request to the kernel.
+type message struct {
+	kind, flags int
+	route       route
+}
+
+// group puts together what want says of each identity and what is there. The
+// groups are in the order in which they are to be changed.
+func group(want resource.State, routes []route) ([]routeGroup, error) {
+	slots := map[resource.Key]map[int]*route{}
+	for _, k := range want.Keys() {
+		id, err := parseKey(k)
+		if err != nil {
+			return nil, err
+		}
+		if slots[id.first] == nil {
+			slots[id.first] = map[int]*route{}
+			for i, r := range ofIdentity(routes, id.first) {
+				slots[id.first][i] = &r
+			}
+		}
+		slot := slots[id.first]
+		r, present := want[k].(resource.Route)
+		if !present {
+			delete(slot, id.nth)
+			continue
+		}
+		now := slot[id.nth]
+		if r.Expires && (now == nil || !now.Expires) {
+			return nil, fmt.Errorf("route %s: it has a lifetime, and nothing says how much is left of it", r)
+		}
+		next := &route{Route: r}
+		if r.Expires {
+			next.left = now.left
+		}
+		slot[id.nth] = next
+	}
+	var out []routeGroup
+	for key, slot := range slots {
+		g := routeGroup{key: key, now: ofIdentity(routes, key)}
+		for _, i := range sortedKeys(slot) {
+			g.want = append(g.want, *slot[i])
+		}
+		out = append(out, g)
+	}
+	slices.SortFunc(out, func(a, b routeGroup) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.key, b.key))
+	})
+	return out, nil
+}
+
+func sortedKeys(m map[int]*route) []int {
+	var out []int
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// rank orders groups. New routes come before deleted ones, so that a node is
+// never without a path in between. A gateway must be reached by a link route:
+// that is made first, and deleted last.
+func (g routeGroup) rank() int {
+	switch {
+	case len(g.want) > 0 && onLink(g.want):
+		return 0
+	case len(g.want) > 0:
+		return 1
+	case !onLink(g.now):
+		return 2
+	default:
+		return 3
+	}
+}
+
+// onLink reports whether no route of rs needs another to reach its next hop.
+func onLink(rs []route) bool {
+	for _, r := range rs {
+		if r.NHID != 0 {
+			return false
+		}
+		for _, h := range r.Hops {
+			if h.Via.IsValid() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// ofIdentity returns the routes whose identity is that of the route with the key first.
+func ofIdentity(routes []route, first resource.Key) []route {
+	var out []route
+	for _, r := range routes {
+		nth := r.Nth
+		r.Nth = 0
+		if r.Key() == first {
+			r.Nth = nth
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b route) int { return a.Nth - b.Nth })
+	return out
+}
+
+// converge returns the messages that turn now into want. Usually there is one
+// route at most of an identity, and it is created, replaced in one step, or deleted.
+func converge(now, want []route) []message {
+	const create = unix.NLM_F_CREATE
+	if excess, ok := minus(now, want); ok {
+		var out []message
+		for _, r := range slices.Backward(excess) {
+			out = append(out, message{unix.RTM_DELROUTE, 0, r})
+		}
+		return out
+	}
+	kept := 0
+	for kept < min(len(now), len(want)) && same(now[kept], want[kept]) {
+		kept++
+	}
+	var out []message
+	first := min(max(kept, 1), len(now)) // now[0] is not deleted but replaced
+	for _, r := range slices.Backward(now[first:]) {
+		out = append(out, message{unix.RTM_DELROUTE, 0, r})
+	}
+	for i, r := range want[kept:] {
+		flags := create | unix.NLM_F_APPEND
+		switch {
+		case kept+i == 0 && len(now) == 0:
+			flags = create | unix.NLM_F_EXCL
+		case kept+i == 0: // the kernel replaces the first of an identity
+			flags = create | unix.NLM_F_REPLACE
+		}
+		out = append(out, message{unix.RTM_NEWROUTE, flags, r})
+	}
+	return out
+}
+
+// minus returns the routes of now that want lacks, if want is now without some.
+func minus(now, want []route) (excess []route, ok bool) {
+	for _, r := range now {
+		if len(want) > 0 && same(r, want[0]) {
+			want = want[1:]
+		} else {
+			excess = append(excess, r)
+		}
+	}
+	return excess, len(want) == 0
+}
+
+// same reports whether a and b are equal but for their place.
+func same(a, b route) bool {
+	a.Nth, b.Nth = 0, 0
+	return reflect.DeepEqual(a.Route, b.Route)
+}
+
+// routeID is what the key of a route says.
+type routeID struct {
+	first resource.Key // of the first route of this identity
+	nth   int
+	dst   netip.Prefix
+	table resource.Table
+}
+
+// parseKey reads the key of a route: "route DST table N metric N … #NTH".
+func parseKey(k resource.Key) (routeID, error) {
+	bad := fmt.Errorf("%q is not the key of a route", k)
+	words := strings.Fields(string(k))
+	if len(words) < 6 || words[2] != "table" {
+		return routeID{}, bad
+	}
+	id := routeID{first: k}
+	var err error
+	if id.dst, err = netip.ParsePrefix(words[1]); err != nil {
+		return routeID{}, bad
+	}
+	table, err := strconv.ParseUint(words[3], 10, 32)
+	if err != nil {
+		return routeID{}, bad
+	}
+	id.table = resource.Table(table)
+	if first, nth, ok := strings.Cut(string(k), " #"); ok {
+		id.first = resource.Key(first)
+		n, err := strconv.Atoi(nth)
+		if err != nil || n < 2 {
+			return routeID{}, bad
+		}
+		id.nth = n - 1
+	}
+	return id, nil
+}

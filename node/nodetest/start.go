@@ -1,0 +1,145 @@
+package nodetest
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"os"
+
+	"runbook/engine/resource"
+	"runbook/internal/integration"
+	"runbook/node/sim"
+)
+
+// Start is a state that a case starts from, in two forms that say the same: as
+// a State, and as commands that make it in a network namespace.
+type Start struct {
+	Name string
+	// State is complete but for the facts.
+	State resource.State
+	// commands are the arguments of ip, with NODE for the namespace of the
+	// node and PEER for that of the other ends of its links.
+	commands []string
+}
+
+// Usual is a node with two links that are up.
+//
+//	eth0  10.99.0.2/16  fe80::ff:fe00:1/64
+//	eth1  10.98.0.2/16  fe80::ff:fe00:101/64  fd00:98::2/64
+var Usual = Start{
+	Name:  "usual",
+	State: usualState(),
+	commands: []string{
+		"-n NODE link set lo up",
+		"-n NODE link add eth0 address 02:00:00:00:00:01 type veth peer name eth0 netns PEER",
+		"-n NODE link add eth1 address 02:00:00:00:01:01 type veth peer name eth1 netns PEER",
+		"-n NODE link set eth0 addrgenmode none",
+		"-n NODE link set eth1 addrgenmode none",
+		"-n PEER link set eth0 up",
+		"-n PEER link set eth1 up",
+		"-n NODE link set eth0 up",
+		"-n NODE link set eth1 up",
+		"-n NODE addr add 10.99.0.2/16 broadcast + dev eth0",
+		"-n NODE addr add 10.98.0.2/16 broadcast + dev eth1",
+		"-n NODE addr add fe80::ff:fe00:1/64 dev eth0 nodad",
+		"-n NODE addr add fe80::ff:fe00:101/64 dev eth1 nodad",
+		"-n NODE addr add fd00:98::2/64 dev eth1 nodad",
+	},
+}
+
+// Eth1Down is Usual after eth1 was taken down: its IPv4 address stays, with
+// the route to it; its IPv6 addresses and all other routes are gone.
+var Eth1Down = Start{
+	Name:     "eth1 down",
+	State:    eth1DownState(),
+	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "-n NODE link set eth1 down"),
+}
+
+// NoCarrier is Usual with the other end of eth1 down: nothing else changes.
+var NoCarrier = Start{
+	Name:     "no carrier",
+	State:    noCarrierState(),
+	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "-n PEER link set eth1 down"),
+}
+
+// Starts are all states that the suite starts from.
+var Starts = []Start{Usual, Eth1Down, NoCarrier}
+
+const nodad = 0x02 // IFA_F_NODAD
+
+func usualState() resource.State {
+	s := sim.Loopback()
+	veth := func(name, mac string) resource.Link {
+		return resource.Link{Name: name, Type: "veth", MAC: mac, MTU: 1500, Up: true, Carrier: true}
+	}
+	p := netip.MustParsePrefix
+	sim.Attach(s, veth("eth0", "02:00:00:00:00:01"), nodad, p("10.99.0.2/16"), p("fe80::ff:fe00:1/64"))
+	sim.Attach(s, veth("eth1", "02:00:00:00:01:01"), nodad, p("10.98.0.2/16"), p("fe80::ff:fe00:101/64"), p("fd00:98::2/64"))
+	return s
+}
+
+func eth1DownState() resource.State {
+	s := usualState()
+	maps.DeleteFunc(s, func(_ resource.Key, r resource.Resource) bool {
+		switch r := r.(type) {
+		case resource.Addr:
+			return r.Dev == "eth1" && r.Prefix.Addr().Is6()
+		case resource.Route:
+			return r.Hops[0].Dev == "eth1" && r.Scope != resource.ScopeHost
+		}
+		return false
+	})
+	l, _ := resource.Get[resource.Link](s, resource.LinkKey("eth1"))
+	l.Up, l.Carrier = false, false
+	s[l.Key()] = l
+	return s
+}
+
+func noCarrierState() resource.State {
+	s := usualState()
+	l, _ := resource.Get[resource.Link](s, resource.LinkKey("eth1"))
+	l.Carrier = false
+	s[l.Key()] = l
+	return s
+}
+
+var namespaces atomic.Int64
+
+// Namespace makes a network namespace that holds s, and removes it when the
+// test ends. It returns its name, as ip netns knows it: it lies under
+// /run/netns. Without root or ip the test is skipped, or fails where
+// integration tests are required.
+func (s Start) Namespace(t testing.TB) string {
+	t.Helper()
+	integration.Need(t, "root", "ip")
+	node := fmt.Sprintf("nodetest-%d-%d", os.Getpid(), namespaces.Add(1))
+	peer := node + "-peer"
+	for _, name := range []string{node, peer} {
+		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+			integration.Missing(t, "this test needs network namespaces: ip netns add: %s", out)
+		}
+		t.Cleanup(func() {
+			if out, err := exec.Command("ip", "netns", "delete", name).CombinedOutput(); err != nil {
+				t.Errorf("ip netns delete %s: %s", name, out)
+			}
+		})
+	}
+	names := strings.NewReplacer("NODE", node, "PEER", peer)
+	for _, c := range s.commands {
+		IP(t, strings.Fields(names.Replace(c))...)
+	}
+	return node
+}
+
+// IP runs the program ip with args; the test ends where it fails.
+func IP(t testing.TB, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}

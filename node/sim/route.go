@@ -1,0 +1,277 @@
+package sim
+
+import (
+	"net/netip"
+	"slices"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// This file is what routes of both families have in common: what a change must
+// look at, in which order changes are made, and which of them are not modelled.
+// route4.go and route6.go hold the kernel's own rules.
+
+// order returns the keys of want in the order in which they are made: routes
+// straight onto a link, then those through a gateway, which may be reached over
+// the first, then what goes.
+func order(want resource.State) []resource.Key {
+	keys := want.Keys()
+	rank := func(k resource.Key) int {
+		r, ok := want[k].(resource.Route)
+		switch {
+		case want[k] == nil:
+			return 2
+		case ok && slices.ContainsFunc(r.Hops, func(h resource.Hop) bool { return h.Via.IsValid() }):
+			return 1
+		default:
+			return 0
+		}
+	}
+	slices.SortStableFunc(keys, func(a, b resource.Key) int { return rank(a) - rank(b) })
+	return keys
+}
+
+// needs returns what must be known to foresee that k becomes want. It may be
+// more than the outcome then rests on, but is enough: it is fetched at once.
+func needs(k resource.Key, want resource.Resource) resource.Query {
+	route, ok := want.(resource.Route)
+	if !ok {
+		if p, table, ok := slotOf(k); ok {
+			return resource.Query{{Kind: resource.KindRoute, Dst: p, Table: table}}
+		}
+		return nil
+	}
+	q := resource.Query{{Kind: resource.KindRoute, Dst: route.Dst, Table: route.Table}}
+	cover := func(kind resource.Kind, a netip.Addr) {
+		if a.IsValid() {
+			q = append(q, resource.Selector{Kind: kind, Covers: a})
+		}
+	}
+	six, reject := route.Family() == 6, rejects(route.Type)
+	for _, h := range route.Hops {
+		if reject && six { // the kernel looks at its link only
+			h.Via = netip.Addr{}
+		}
+		link := resource.Selector{Kind: resource.KindLink, Name: h.Dev}
+		if h.Onlink && h.Via.IsValid() {
+			link.Name = "" // routes over any link may be what the gateway is looked up in
+		}
+		q = append(q, link)
+		cover(resource.KindRoute, h.Via)
+		if six {
+			cover(resource.KindAddr, h.Via)
+		}
+	}
+	switch {
+	case six:
+		cover(resource.KindAddr, route.PrefSrc)
+	case route.PrefSrc.IsValid():
+		cover(resource.KindRoute, route.PrefSrc)
+		q = append(q, resource.Selector{Kind: resource.KindLink})
+	}
+	if six && !reject {
+		q = append(q, multicast6)
+	}
+	return q
+}
+
+// slotOf reads the destination and the table from the key of a route.
+func slotOf(k resource.Key) (netip.Prefix, resource.Table, bool) {
+	id, err := parseRouteKey(k)
+	return id.Dst, id.Table, err == nil
+}
+
+// kernel is one change on its way: a copy of the state that it is tried on,
+// and what was looked at.
+type kernel struct {
+	state     resource.State
+	footprint resource.Query
+}
+
+// look adds to the footprint.
+func (w *kernel) look(q ...resource.Selector) {
+	for _, s := range q {
+		if !slices.ContainsFunc(w.footprint, func(o resource.Selector) bool { return includes(o, s) }) {
+			w.footprint = append(w.footprint, s)
+		}
+	}
+}
+
+// make makes k what want says: a nil want is its absence.
+func (w *kernel) make(k resource.Key, want resource.Resource) error {
+	if k.Kind() != resource.KindRoute {
+		return unpredictable("a change of %s", k)
+	}
+	id, err := parseRouteKey(k)
+	if err != nil {
+		return err
+	}
+	w.look(resource.Selector{Kind: resource.KindRoute, Dst: id.Dst, Table: id.Table})
+
+	have, _ := w.state[k].(resource.Route)
+	exists := w.state[k] != nil
+	if exists {
+		if err := modelled(have); err != nil {
+			return err
+		}
+	}
+	second := id
+	second.Nth = 1
+	if id.Nth != 0 || w.state[second.Key()] != nil {
+		return unpredictable("a change of one of several routes of the same identity: %s", id.Key())
+	}
+	if want == nil {
+		w.state[k] = nil
+		return nil
+	}
+
+	route, ok := want.(resource.Route)
+	if !ok || route.Key() != k {
+		return engine.Internal.Errorf("%s cannot become %s", k, want.Key())
+	}
+	if exists && equal(have, route) {
+		return nil
+	}
+	if err := modelled(route); err != nil {
+		return err
+	}
+	if err := w.names(route); err != nil {
+		return err
+	}
+	if route.Family() == 4 {
+		route, err = w.newRoute4(route)
+	} else {
+		route, err = w.newRoute6(route)
+	}
+	if err != nil {
+		return err
+	}
+	w.state[k] = route
+	return nil
+}
+
+// modelled reports what there is about r that the model does not cover.
+func modelled(r resource.Route) error {
+	switch {
+	case r.Volatile():
+		return unpredictable("a change of a route that comes and goes by itself: %s", r)
+	case r.Type != resource.Unicast && !rejects(r.Type):
+		return unpredictable("a change of a route of type %s: %s", r.Type, r)
+	case r.NHID != 0:
+		return unpredictable("a change of a route that uses a nexthop object: %s", r)
+	case r.Expires:
+		return unpredictable("a change of a route that has a lifetime: %s", r)
+	case r.Src.IsValid():
+		return unpredictable("a change of a route for a source prefix: %s", r)
+	case r.Table == 0:
+		return unpredictable("a route in table 0: %s", r)
+	case r.Pref == 2 || r.Pref > 3:
+		return unpredictable("a route with preference %d: %s", r.Pref, r)
+	case len(r.Extra) > 0:
+		return unpredictable("a change of a route with attributes that are not modelled: %s", r)
+	case r.PrefSrc.IsValid() && (r.PrefSrc.IsUnspecified() || r.PrefSrc.Is4() != r.Dst.Addr().Is4()):
+		return unpredictable("a route with the preferred source %s: %s", r.PrefSrc, r)
+	}
+	for _, h := range r.Hops {
+		switch {
+		case len(h.Extra) > 0:
+			return unpredictable("a change of a hop with attributes that are not modelled: %s", r)
+		case h.Via.Zone() != "" || h.Via.IsValid() && h.Via.Is4() != r.Dst.Addr().Is4():
+			return unpredictable("a gateway of another family, or with a zone: %s", r)
+		case len(r.Hops) == 1 && h.Weight != 0, len(r.Hops) > 1 && (h.Weight < 1 || h.Weight > 256):
+			return unpredictable("a hop with weight %d: %s", h.Weight, r)
+		}
+	}
+	return nil
+}
+
+// names finds the links that the hops of r name: a node does so before it asks
+// its kernel.
+func (w *kernel) names(r resource.Route) error {
+	for _, h := range r.Hops {
+		if h.Dev == "" {
+			continue
+		}
+		if _, err := w.link(h.Dev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link returns the link called name, which a route is to lead over.
+func (w *kernel) link(name string) (resource.Link, error) {
+	w.look(resource.Selector{Kind: resource.KindLink, Name: name})
+	l, ok := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	switch {
+	case !ok:
+		return l, refuse("ENODEV", "")
+	case l.Type != "ether" && l.Type != "veth":
+		return l, unpredictable("a route over a link of type %s: %s", l.Type, name)
+	case l.Master != "":
+		return l, unpredictable("a route over %s, which is a port of %s", name, l.Master)
+	}
+	return l, nil
+}
+
+// up reports whether the link called name is up, whatever its type.
+func (w *kernel) up(name string) bool {
+	w.look(resource.Selector{Kind: resource.KindLink, Name: name})
+	l, ok := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	return ok && l.Up
+}
+
+// covering returns the routes of table that cover a, in the order in which the
+// kernel tries them: the longest prefix first, then the lowest metric.
+func (w *kernel) covering(a netip.Addr, table resource.Table) []resource.Route {
+	s := resource.Selector{Kind: resource.KindRoute, Covers: a}
+	w.look(s)
+	var out []resource.Route
+	for _, r := range w.state {
+		if route, ok := r.(resource.Route); ok && route.Table == table && route.Match(s) {
+			out = append(out, route)
+		}
+	}
+	slices.SortFunc(out, func(a, b resource.Route) int {
+		switch {
+		case a.Dst.Bits() != b.Dst.Bits():
+			return b.Dst.Bits() - a.Dst.Bits()
+		case a.Metric != b.Metric && a.Metric < b.Metric:
+			return -1
+		case a.Metric != b.Metric:
+			return 1
+		default:
+			return a.Nth - b.Nth
+		}
+	})
+	return out
+}
+
+func rejects(t resource.RouteType) bool {
+	switch t {
+	case resource.Blackhole, resource.Unreachable, resource.Prohibit, resource.Throw:
+		return true
+	}
+	return false
+}
+
+func equal(a, b resource.Route) bool {
+	return len(resource.Compare(resource.Of(a), resource.Of(b))) == 0
+}
+
+// words are Go's to the errno of a refusal for which the kernel has none of its own.
+var words = map[string]string{
+	"EEXIST":       "file exists",
+	"EHOSTUNREACH": "no route to host",
+	"ENETDOWN":     "network is down",
+	"ENODEV":       "no such device",
+}
+
+// refuse is the kernel's refusal. Without text it is one that has an errno only.
+func refuse(errno, text string) error {
+	if text == "" {
+		text = words[errno]
+	}
+	return &engine.NodeError{Errno: errno, Words: text}
+}

@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"net/netip"
+	"slices"
+
+	"runbook/engine/resource"
+)
+
+// This file is the kernel's rules for IPv6 routes, in the order in which it
+// asks them. The functions that they follow (net/ipv6/route.c, addrconf.c) are
+// named, so that a newer kernel can be compared.
+
+// multicast6 selects the routes that every link with IPv6 has while it is up:
+// where one is missing, IPv6 is disabled there. No field of a Link says so.
+var multicast6 = resource.Selector{Kind: resource.KindRoute, Dst: netip.MustParsePrefix("ff00::/8"), Table: resource.TableLocal}
+
+// newRoute6 returns r as the kernel would hold it, or the kernel's refusal
+// (ip6_route_add, ip6_route_multipath_add). What is replaced still counts while
+// a gateway is resolved, and any route of the same identity is replaced whole.
+func (w *kernel) newRoute6(r resource.Route) (resource.Route, error) {
+	r.Hops = slices.Clone(r.Hops)
+	r.Scope = resource.ScopeGlobal
+	switch {
+	case r.TOS != 0: // rtm_to_fib6_config
+		return r, refuse("EINVAL", "Invalid dsfield (tos): option not available for IPv6")
+	case r.Dst != r.Dst.Masked():
+		return r, unpredictable("%s has bits beyond its length, which the kernel would drop", r.Dst)
+	case r.Metric == 0:
+		return r, unpredictable("an IPv6 route of metric 0, which the kernel would give another")
+	case rejects(r.Type) && (len(r.Hops) > 1 || len(r.Hops) == 1 && r.Hops[0].Onlink):
+		return r, unpredictable("a %s route with hops: %s", r.Type, r)
+	case !rejects(r.Type) && len(r.Hops) == 0:
+		return r, refuse("ENODEV", "")
+	}
+	for i, h := range r.Hops {
+		if rejects(r.Type) { // fib6_nh_init: on lo, and its hop is not looked at
+			break
+		}
+		var err error
+		if r.Hops[i], err = w.nexthop6(r, h); err != nil {
+			return r, err
+		}
+	}
+	if rejects(r.Type) {
+		r.Hops = nil
+	}
+	if r.PrefSrc.IsValid() && !w.source6(r) {
+		return r, refuse("EINVAL", "Invalid source address")
+	}
+	if len(r.Hops) > 1 {
+		return r, multipath6(r.Hops)
+	}
+	return r, nil
+}
+
+// nexthop6 returns h as the kernel would resolve it (fib6_nh_init).
+func (w *kernel) nexthop6(r resource.Route, h resource.Hop) (resource.Hop, error) {
+	if h.Onlink {
+		if h.Dev == "" {
+			return h, refuse("ENODEV", "Nexthop device required for onlink")
+		}
+		if !w.up(h.Dev) {
+			return h, refuse("ENETDOWN", "Nexthop device is not up")
+		}
+	}
+	if h.Via.IsValid() {
+		var err error
+		if h, err = w.gateway6(r, h); err != nil {
+			return h, err
+		}
+	}
+	switch {
+	case h.Dev == "":
+		return h, refuse("ENODEV", "")
+	case !w.up(h.Dev): // whether IPv6 is disabled on it no longer shows
+		return h, refuse("ENETDOWN", "Nexthop device is not up")
+	case !w.enabled6(h.Dev):
+		return h, refuse("EACCES", "IPv6 is disabled on nexthop device")
+	}
+	return h, nil
+}
+
+// gateway6 checks a gateway and finds its link (ip6_validate_gw).
+func (w *kernel) gateway6(r resource.Route, h resource.Hop) (resource.Hop, error) {
+	given := h.Dev != ""
+	if given && w.own6(h.Via, h.Dev, !h.Via.IsLinkLocalUnicast()) {
+		return h, refuse("EINVAL", "Gateway can not be a local address")
+	}
+	if !h.Via.IsLinkLocalUnicast() {
+		if h.Via.IsMulticast() || h.Via.IsUnspecified() {
+			return h, refuse("EINVAL", "Invalid gateway address")
+		}
+		var err error
+		if h.Onlink {
+			err = w.onlinkGateway6(h)
+		} else {
+			h.Dev, err = w.reach6(r, h)
+		}
+		if err != nil {
+			return h, err
+		}
+	}
+	if h.Dev == "" {
+		return h, refuse("EINVAL", "Egress device not specified")
+	}
+	l, err := w.link(h.Dev)
+	switch {
+	case l.Type == "loopback":
+		return h, refuse("EINVAL", "Egress device can not be loopback device for this route")
+	case err != nil:
+		return h, err
+	case !given && w.own6(h.Via, h.Dev, true):
+		return h, refuse("EINVAL", "Gateway can not be a local address")
+	}
+	return h, nil
+}
+
+// onlinkGateway6 checks a gateway that is said to be on the link: what main
+// says of it must not be against that (ip6_route_check_nh_onlink).
+func (w *kernel) onlinkGateway6(h resource.Hop) error {
+	r, hop, ok := w.lookup6(h.Via, resource.TableMain, h.Dev, false)
+	if ok && !rejects(r.Type) && !r.Dst.Addr().IsUnspecified() && (r.Type != resource.Unicast || hop.Dev != h.Dev) {
+		return refuse("EINVAL", "Nexthop has invalid gateway or device mismatch")
+	}
+	return nil
+}
+
+// reach6 returns the link on which the gateway of h is a neighbour, as the
+// route's own table says, or else local and main (ip6_route_check_nh).
+func (w *kernel) reach6(r resource.Route, h resource.Hop) (string, error) {
+	neighbour := func(found resource.Route, hop resource.Hop) bool {
+		return !rejects(found.Type) && !hop.Via.IsValid() && (h.Dev == "" || h.Dev == hop.Dev)
+	}
+	found, hop, ok := w.lookup6(h.Via, r.Table, h.Dev, true)
+	if !ok || !neighbour(found, hop) {
+		if found, hop, ok = w.lookup6(h.Via, resource.TableLocal, h.Dev, true); !ok {
+			found, hop, ok = w.lookup6(h.Via, resource.TableMain, h.Dev, true)
+		}
+	}
+	switch {
+	case ok && found.NHID != 0:
+		return "", unpredictable("the gateway %s is reached by a nexthop object: %s", h.Via, found)
+	case !ok || !neighbour(found, hop):
+		return "", refuse("EHOSTUNREACH", "")
+	}
+	return hop.Dev, nil
+}
+
+// lookup6 finds the route for dst in table (fib6_table_lookup): with strict
+// only over dev, without it preferably so; a dev of "" is any.
+func (w *kernel) lookup6(dst netip.Addr, table resource.Table, dev string, strict bool) (resource.Route, resource.Hop, bool) {
+	var best resource.Route
+	var hop resource.Hop
+	found := false
+	for _, r := range w.covering(dst, table) {
+		if r.Src.IsValid() {
+			continue
+		}
+		if found && (r.Dst != best.Dst || r.Metric != best.Metric) {
+			break // best is of a longer prefix, or a lower metric
+		}
+		for _, h := range hops6(r) {
+			onDev := dev == "" || h.Dev == dev
+			if strict && !onDev || h.Dev != "lo" && !w.up(h.Dev) {
+				continue
+			}
+			if !found || onDev && dev != "" && hop.Dev != dev {
+				best, hop, found = r, h, true
+			}
+		}
+	}
+	return best, hop, found
+}
+
+// hops6 returns the hops of r as the kernel has them: it keeps blackholes on lo.
+func hops6(r resource.Route) []resource.Hop {
+	if rejects(r.Type) {
+		return []resource.Hop{{Dev: "lo"}}
+	}
+	return r.Hops
+}
+
+// own6 reports whether a is an address of the node: of dev, or, with anyLink or
+// where it is a global one, of any link (ipv6_chk_addr_and_flags).
+func (w *kernel) own6(a netip.Addr, dev string, anyLink bool) bool {
+	w.look(resource.Selector{Kind: resource.KindAddr, Covers: a})
+	for _, r := range w.state {
+		addr, ok := r.(resource.Addr)
+		if !ok || addr.Prefix.Addr() != a {
+			continue
+		}
+		near := addr.Scope == resource.ScopeLink || addr.Scope == resource.ScopeHost
+		if anyLink || addr.Dev == dev || !near {
+			return true
+		}
+	}
+	return false
+}
+
+// source6 reports whether r may prefer its source: an address of the node that
+// is valid on the link of r, and of each hop (ip6_route_info_create).
+func (w *kernel) source6(r resource.Route) bool {
+	for _, h := range hops6(r) {
+		if !w.own6(r.PrefSrc, h.Dev, false) {
+			return false
+		}
+	}
+	return true
+}
+
+// enabled6 reports whether dev, which is up, speaks IPv6.
+func (w *kernel) enabled6(dev string) bool {
+	w.look(multicast6)
+	for _, r := range w.state {
+		if route, ok := r.(resource.Route); ok && route.Match(multicast6) &&
+			slices.ContainsFunc(route.Hops, func(h resource.Hop) bool { return h.Dev == dev }) {
+			return true
+		}
+	}
+	return false
+}
+
+// multipath6 checks resolved hops against each other (ip6_route_multipath_add).
+func multipath6(hops []resource.Hop) error {
+	for i, h := range hops {
+		if !h.Via.IsValid() {
+			return refuse("EINVAL", "Device only routes can not be added for IPv6 using the multipath API")
+		}
+		for _, o := range hops[:i] {
+			if o.Via == h.Via && o.Dev == h.Dev {
+				return refuse("EEXIST", "")
+			}
+		}
+	}
+	return nil
+}

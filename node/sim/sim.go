@@ -1,0 +1,145 @@
+// Package sim is the node in memory. It says what the Linux kernel would do to
+// a change, without doing it: dry runs predict on it, tests and labs without
+// namespaces run on it.
+//
+// It is an [engine.Model], seeded lazily from a real node ([Over]), and an
+// [engine.Node] that holds a literal state ([New]). What it says is held to the
+// kernel by the conformance suite in node/nodetest.
+//
+// # What is modelled
+//
+// IPv4 and IPv6 routes in every table: unicast over one hop or several,
+// blackhole, unreachable, prohibit and throw, with metric, protocol, scope,
+// onlink, preferred source and, for IPv4, TOS. They lead over links of type
+// ether or veth without a master. Everything else is refused with
+// [engine.ErrUnpredictable]: changes to links and addresses; routes with a
+// nexthop object, a lifetime, a source prefix or attributes that have no field
+// ([resource.Route.Extra]); several routes of one identity. Policy rules are
+// not read; gateways are resolved as a node without rules of its own does it. A
+// tentative IPv6 address counts as usable.
+//
+// # The normal form of a route
+//
+// What Read returns, on every kind of node, and therefore what Predict writes
+// to Edit.After, is what the kernel would dump, in one form:
+//
+//   - A unicast route over one hop has one Hop, with Weight 0. Dev is always
+//     set: the kernel finds it through the gateway where it was not given.
+//   - A multipath route has two hops or more, in the order in which they were
+//     given, each with a Weight of 1 to 256.
+//   - A blackhole (unreachable, prohibit, throw) has no hops. The kernel puts
+//     those of IPv6 on lo, whatever was asked for; that is left out.
+//   - Metric is explicit in IPv6: 1024 where none was given. Scope is what was
+//     asked for in IPv4, and always global in IPv6.
+//   - PrefSrc is there only where it was asked for (the kernel's own prefix
+//     routes ask for it).
+//   - Flags that come and go with the carrier (dead, linkdown) are left out, as
+//     are cached clones. The local table is included.
+package sim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+var (
+	_ engine.Model = (*Node)(nil)
+	_ engine.Node  = (*Node)(nil)
+)
+
+// Node is a node in memory. It is safe for concurrent use.
+type Node struct {
+	mu    sync.Mutex
+	store store
+}
+
+// Over returns a model of the node behind src. It reads from src only what it
+// is asked about and what a prediction needs, and everything only once.
+func Over(src engine.Reader) *Node {
+	return &Node{store: store{src: src, known: resource.State{}}}
+}
+
+// New returns a node that holds s and nothing else.
+func New(s resource.State) *Node {
+	return &Node{store: store{known: s.Clone()}}
+}
+
+// Read implements [engine.Reader].
+func (n *Node) Read(ctx context.Context, q resource.Query) (resource.State, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.store.load(ctx, q); err != nil {
+		return nil, err
+	}
+	return n.store.known.Select(q), nil
+}
+
+// Predict implements [engine.Model]. It asks the node below for all that it
+// needs in one Read. Where the kernel would refuse, e is completed too, with
+// After equal to Before, and the model stays as it was.
+func (n *Node) Predict(ctx context.Context, e *engine.Edit) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.predict(ctx, e)
+}
+
+// Apply implements [engine.Node].
+func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.store.load(ctx, e.Query); err != nil {
+		return nil, err
+	}
+	if found := n.store.known.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
+		return nil, &engine.DriftError{Found: found}
+	}
+	wanted := engine.Edit{Want: e.Want}
+	if err := n.predict(ctx, &wanted); err != nil {
+		return nil, err
+	}
+	return n.store.known.Select(e.Query), nil
+}
+
+// Close implements [engine.Node]. What the model was laid over stays open.
+func (n *Node) Close() error { return nil }
+
+func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
+	q := append(resource.Query(nil), e.Query...)
+	for _, k := range order(e.Want) {
+		q = append(q, needs(k, e.Want[k])...)
+	}
+	if err := n.store.load(ctx, q); err != nil {
+		return err
+	}
+
+	w := &kernel{state: n.store.known.Clone(), footprint: e.Query}
+	var refused error
+	for _, k := range order(e.Want) {
+		if refused = w.make(k, e.Want[k]); refused != nil {
+			break
+		}
+	}
+	// Nearly always a no-op: what the kernel looked at was foreseen by needs.
+	if err := n.store.load(ctx, w.footprint); err != nil {
+		return err
+	}
+	e.Query = w.footprint
+	e.Before = n.store.known.Select(e.Query)
+	if refused != nil {
+		e.After = e.Before.Clone()
+		return refused
+	}
+	maps.Copy(n.store.known, w.state)
+	e.After = n.store.known.Select(e.Query)
+	return nil
+}
+
+// unpredictable is the error for what the model does not cover.
+func unpredictable(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", engine.ErrUnpredictable, fmt.Sprintf(format, args...))
+}
