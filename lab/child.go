@@ -65,6 +65,7 @@ func ChildMain() {
 // end the nodes before the controller could put them back.
 func child(arg string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", arg)
+	cmd.Args[0] = "runbook"
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + nodePath, "GOMAXPROCS=2", "GOTRACEBACK=single"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{

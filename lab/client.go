@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -77,7 +76,7 @@ func (l *Lab) Dial(ctx context.Context, node string) (net.Conn, error) {
 	if t, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(t))
 	}
-	_, files, err := l.ask(ctx, request{Op: "dial", Node: node, Port: sshPort, Wait: max(1, wait.Milliseconds())})
+	_, files, err := l.ask(ctx, 0, request{Op: "dial", Node: node, Port: sshPort, Wait: max(1, wait.Milliseconds())})
 	if err != nil {
 		return nil, err
 	}
@@ -104,70 +103,84 @@ func (l *Lab) Exec(ctx context.Context, node string, argv []string, stdin, stdou
 			files[i] = null
 		}
 	}
-	r, _, err := l.ask(ctx, request{Op: "exec", Node: node, Argv: argv, Term: os.Getenv("TERM")}, files...)
+	r, _, err := l.ask(ctx, execGrace, request{Op: "exec", Node: node, Argv: argv, Term: os.Getenv("TERM")}, files...)
 	return r.Exit, err
 }
 
 // Status asks the lab what it is made of.
 func (l *Lab) Status(ctx context.Context) (Status, error) {
-	r, _, err := l.ask(ctx, request{Op: "status"})
+	r, _, err := l.ask(ctx, 0, request{Op: "status"})
 	if err != nil {
 		return Status{}, err
 	}
 	return *r.Status, nil
 }
 
-// Down ends the lab. When it returns, no process of the lab is left.
+// Down ends the lab. When it returns, no process of the lab is left. It goes on
+// when ctx ends, for a few seconds at most: half a lab is of no use.
 func (l *Lab) Down(ctx context.Context) error {
 	defer l.sweep()
-	// Opened before the holder answers, so that it cannot be another process's by then.
-	fd, err := unix.PidfdOpen(l.holder, unix.PIDFD_NONBLOCK)
+	// Opened before the holder answers, so that it cannot be another process by then.
+	fd, err := unix.PidfdOpen(l.holder, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return engine.Internal.Errorf("process %d, which holds the lab: %w", l.holder, err)
 	}
-	holder := os.NewFile(uintptr(fd), "holder")
-	defer holder.Close()
-	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer unix.Close(fd)
+	asked, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_, _, err = l.ask(asked, request{Op: "down"})
-	if err == nil || errors.Is(err, io.EOF) {
-		err = awaitEnd(asked, fd)
+	_, _, err = l.ask(asked, 0, request{Op: "down"})
+	if err == nil {
+		err = awaitEnd(fd)
 	}
-	if err != nil && l.died != nil { // it is this process's child: it cannot be mistaken
+	if err != nil && l.alive() { // so its number is still its own
 		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		err = awaitEnd(ctx, fd)
+		if err := awaitEnd(fd); err != nil {
+			return err
+		}
+	}
+	if l.maker != nil {
+		l.maker.Close()
 	}
 	if l.died != nil {
-		if l.maker != nil {
-			l.maker.Close()
-		}
 		<-l.died
 	}
-	return err
+	return nil
+}
+
+// alive tells whether the lab's holder, or that of a lab after it, still has the folder.
+func (l *Lab) alive() bool {
+	dir, err := lockDir(l.dir)
+	if err == nil {
+		dir.Close()
+	}
+	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
 // awaitEnd waits for a process to end. For the holder that is when all of its
 // PID namespace has ended.
-func awaitEnd(ctx context.Context, pidfd int) error {
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 50)
+func awaitEnd(pidfd int) error {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 1000)
 		switch {
 		case n > 0:
 			return nil
 		case err != nil && !errors.Is(err, unix.EINTR):
-			return err
-		case ctx.Err() != nil:
-			return engine.Internal.Errorf("the lab does not end: %w", ctx.Err())
+			return engine.Internal.Errorf("waiting for the lab to end: %w", err)
 		}
 	}
+	return engine.Internal.Errorf("the lab does not end")
 }
 
+// execGrace is how long Exec waits, when ctx has ended, for word that the
+// program has ended too.
+const execGrace = 2 * time.Second
+
 // ask sends one request to the holder and waits for the reply. When ctx ends it
-// hangs up, which also ends what was asked for, and still waits a little for word of it.
-func (l *Lab) ask(ctx context.Context, r request, files ...*os.File) (reply, []*os.File, error) {
+// hangs up, which also ends what was asked for, and returns after grace at most.
+func (l *Lab) ask(ctx context.Context, grace time.Duration, r request, files ...*os.File) (reply, []*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return reply{}, nil, engine.AsError(err)
 	}
@@ -178,7 +191,7 @@ func (l *Lab) ask(ctx context.Context, r request, files ...*os.File) (reply, []*
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() {
 		c.CloseWrite()
-		c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		c.SetReadDeadline(time.Now().Add(grace))
 	})()
 	if err := send(c, r, files...); err != nil {
 		return reply{}, nil, fmt.Errorf("asking the lab: %w", err)

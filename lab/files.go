@@ -170,7 +170,7 @@ AcceptEnv LANG LC_*
 MaxStartups 1000
 MaxSessions 1000
 LoginGraceTime 30
-LogLevel ERROR
+LogLevel FATAL
 PidFile /run/sshd.pid
 Subsystem sftp internal-sftp
 `

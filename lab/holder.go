@@ -3,7 +3,6 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -76,7 +75,11 @@ func holderMain() error {
 	if err := inOwnNamespaces(h.config.NetNS); err != nil {
 		return err
 	}
-	for _, fd := range []int{listenFD, dirFD, parentFD} {
+	inherited := []int{listenFD, dirFD, parentFD}
+	if h.config.Base == "" {
+		inherited = inherited[:2]
+	}
+	for _, fd := range inherited {
 		unix.CloseOnExec(fd)
 	}
 	go h.endWith(maker)
@@ -226,11 +229,11 @@ func (h *holder) startNode(c nodeConfig) (*heldNode, error) {
 const sshdPatience = 30 * time.Second
 
 func (n *heldNode) awaitSSHD() error {
-	var d net.Dialer
+	// The first packet is lost if the link's carrier is a moment late, and TCP
+	// sends the next after a second: a new connection is sooner.
+	d := net.Dialer{Timeout: 100 * time.Millisecond}
 	for deadline := time.Now().Add(sshdPatience); ; time.Sleep(5 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		c, err := d.DialContext(ctx, "tcp", n.info.Addr)
-		cancel()
+		c, err := d.Dial("tcp", n.info.Addr)
 		switch {
 		case err == nil:
 			return c.Close()

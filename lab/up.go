@@ -164,7 +164,7 @@ func lockDir(path string) (*os.File, error) {
 	dir.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, &engine.Error{Code: engine.Invalid, Cause: "a lab is up already, in " + path,
-			Hint: "use it with -i lab, or end it with runbook lab down"}
+			Hint: "use it with -i lab, or end it with runbook lab down", Err: err}
 	}
 	return nil, engine.Internal.Errorf("locking the lab's folder %s: %w", path, err)
 }
@@ -231,13 +231,16 @@ func (l *Lab) holderFiles(dir *os.File) ([]*os.File, error) {
 		socket.Close()
 		return nil, err
 	}
-	parent, err := os.Open(filepath.Dir(l.dir))
-	if err != nil {
-		socket.Close()
-		unix.Close(locked)
-		return nil, err
+	files := []*os.File{socket, os.NewFile(uintptr(locked), l.dir)}
+	if l.temporary {
+		parent, err := os.Open(filepath.Dir(l.dir))
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files = append(files, parent)
 	}
-	return []*os.File{socket, os.NewFile(uintptr(locked), l.dir), parent}, nil
+	return files, nil
 }
 
 // awaitReady tells the holder what to make and waits for its word.
@@ -262,7 +265,10 @@ func (l *Lab) awaitReady(ctx context.Context, c holderConfig) error {
 
 // deathOf says why a holder gave no answer: its log knows.
 func (l *Lab) deathOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return engine.Internal.Errorf("the lab was not up in time: %w", ctx.Err())
+	case ctx.Err() != nil:
 		return engine.AsError(ctx.Err())
 	}
 	if errors.Is(err, io.EOF) {

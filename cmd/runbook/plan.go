@@ -33,7 +33,7 @@ func planCommand(stop stopper) *cobra.Command {
 			if err := oneOf("--format", format, "text", "markdown", "json"); err != nil {
 				return err
 			}
-			s, err := open(ctx, file, params, f, func(engine.Event) {})
+			s, err := open(ctx, engine.Source{Main: file}, params, f, func(engine.Event) {})
 			if err != nil {
 				return err
 			}

@@ -12,11 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"runbook/builtins"
 	"runbook/engine"
 	"runbook/engine/journal"
 	"runbook/engine/rollout"
-	"runbook/engine/script"
 	"runbook/tui"
 )
 
@@ -58,7 +56,7 @@ func runCommand(stop stopper) *cobra.Command {
 			}
 			planning, cancel := stop.whole()
 			defer cancel()
-			s, err := open(planning, file, params, f.fleetFlags, emit)
+			s, err := open(planning, engine.Source{Main: file}, params, f.fleetFlags, emit)
 			if err != nil {
 				return err
 			}
@@ -98,12 +96,8 @@ func applyCommand(stop stopper) *cobra.Command {
 			}
 			planning, cancel := stop.whole()
 			defer cancel()
-			program, err := script.Load(planning, saved.Source, saved.Params, builtins.Operations)
-			if err != nil {
-				return err
-			}
 			f.of(saved)
-			s, err := newSession(planning, program, saved.Source, saved.Params, f.fleetFlags, emit)
+			s, err := open(planning, saved.Source, saved.Params, f.fleetFlags, emit)
 			if err != nil {
 				return err
 			}

@@ -37,26 +37,24 @@ func arguments(args []string) (file string, params map[string]string, err error)
 	return args[0], params, nil
 }
 
-// open reads the runbook at file and connects it with the nodes that f selects.
+// open reads the runbook of src and connects it with the nodes that f selects.
 // The script is read first: what is wrong with it is said before any node is reached.
-func open(ctx context.Context, file string, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
-	program, source, err := script.Open(ctx, file, params, builtins.Operations)
+func open(ctx context.Context, src engine.Source, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
+	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations}, src)
 	if err != nil {
 		return nil, err
 	}
-	return newSession(ctx, program, source, params, f, emit)
-}
-
-func newSession(ctx context.Context, program engine.Program, source engine.Source, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
-	s := &session{program: program, source: source, params: params}
-	fl, err := f.open(ctx)
-	if err != nil {
-		program.Close()
+	s := &session{program: program, source: program.Source(), params: params}
+	if err := program.Bind(params); err != nil {
+		program.Close() //nolint:errcheck // what was wrong is said already
 		return nil, err
 	}
-	s.fleet = fl
+	if s.fleet, err = f.open(ctx); err != nil {
+		program.Close() //nolint:errcheck // as above
+		return nil, err
+	}
 	s.run = &rollout.Run{
-		Program: program, Nodes: fl.nodes, Dialer: fl.dialer, Emit: emit,
+		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	return s, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"go.starlark.net/starlark"
 
@@ -14,6 +15,9 @@ import (
 // This file is the functions that every script has besides Starlark's own.
 // There is none for the time, for random numbers or for files: a script does
 // the same in a dry run as later.
+
+// maxTimes bounds retry(times, …).
+const maxTimes = 10_000
 
 func builtins(h *headerBuilder) starlark.StringDict {
 	env := starlark.StringDict{
@@ -31,6 +35,20 @@ func builtins(h *headerBuilder) starlark.StringDict {
 	return env
 }
 
+// unpack is starlark.UnpackArgs with a hint for every misspelled name.
+func unpack(fn string, args starlark.Tuple, kwargs []starlark.Tuple, pairs ...any) error {
+	var names []string
+	for i := 0; i < len(pairs); i += 2 {
+		names = append(names, strings.TrimRight(pairs[i].(string), "?"))
+	}
+	for _, kv := range kwargs {
+		if name := string(kv[0].(starlark.String)); !slices.Contains(names, name) {
+			return fmt.Errorf("%s: unexpected argument %s%s", fn, name, didYouMean(name, names))
+		}
+	}
+	return starlark.UnpackArgs(fn, args, kwargs, pairs...)
+}
+
 // unmet is the error of expect and fail: the node is not as the script needs it.
 func unmet(msg string) error {
 	return &scriptError{errorFrame{Code: engine.Unreachable, Cause: clean(msg)}}
@@ -40,7 +58,7 @@ func unmet(msg string) error {
 func expect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var cond starlark.Value
 	var msg string
-	if err := starlark.UnpackArgs("expect", args, kwargs, "cond", &cond, "msg", &msg); err != nil {
+	if err := unpack("expect", args, kwargs, "cond", &cond, "msg", &msg); err != nil {
 		return nil, err
 	}
 	if !cond.Truth() {
@@ -52,7 +70,7 @@ func expect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs
 // fail implements fail(msg).
 func fail(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var msg string
-	if err := starlark.UnpackArgs("fail", args, kwargs, "msg", &msg); err != nil {
+	if err := unpack("fail", args, kwargs, "msg", &msg); err != nil {
 		return nil, err
 	}
 	return nil, unmet(msg)
@@ -63,7 +81,7 @@ func fail(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs [
 // make light of a limit, a drift or a cancellation.
 func attempt(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var fn starlark.Callable
-	if err := starlark.UnpackArgs("attempt", args, kwargs, "fn", &fn); err != nil {
+	if err := unpack("attempt", args, kwargs, "fn", &fn); err != nil {
 		return nil, err
 	}
 	v, err := starlark.Call(t, fn, nil, nil)
@@ -95,7 +113,7 @@ func retry(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs 
 	var times int
 	var delay string
 	var fn starlark.Callable
-	if err := starlark.UnpackArgs("retry", args, kwargs, "times", &times, "delay", &delay, "fn", &fn); err != nil {
+	if err := unpack("retry", args, kwargs, "times", &times, "delay", &delay, "fn", &fn); err != nil {
 		return nil, err
 	}
 	d, err := parseDuration(delay)

@@ -97,10 +97,10 @@ type evaluator struct {
 	mu      sync.Mutex
 	threads map[int64]*thread
 
-	// Set before loaded is closed, and then only read:
-	loaded  chan struct{}
+	params starlark.Value // of the runs that start next; for serve only
+
+	loaded  chan struct{} // closed when runFunc is set
 	runFunc *starlark.Function
-	params  starlark.Value // set before the first run
 }
 
 // send writes f. The controller always reads, so this does not wait for long.
@@ -133,7 +133,7 @@ func (ev *evaluator) serve(in io.Reader) error {
 				return err
 			}
 		case tRun:
-			go ev.run(ev.start(f.Run), f.Node)
+			go ev.run(ev.start(f.Run), f.Node, ev.params)
 		case tAnswer, tCancel:
 			ev.mu.Lock()
 			t := ev.threads[f.Run]
@@ -186,7 +186,7 @@ func (ev *evaluator) load(t *thread, f frame) {
 }
 
 // run calls run(node, p).
-func (ev *evaluator) run(t *thread, n *nodeFrame) {
+func (ev *evaluator) run(t *thread, n *nodeFrame, params starlark.Value) {
 	<-ev.loaded
 	t.star.Name = n.Name
 	e := t.guard(func() error {
@@ -194,7 +194,7 @@ func (ev *evaluator) run(t *thread, n *nodeFrame) {
 		if err != nil {
 			return err
 		}
-		_, err = starlark.Call(t.star, ev.runFunc, starlark.Tuple{node, ev.params}, nil)
+		_, err = starlark.Call(t.star, ev.runFunc, starlark.Tuple{node, params}, nil)
 		return err
 	})
 	ev.finish(t, frame{Err: e})

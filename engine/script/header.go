@@ -1,8 +1,6 @@
 package script
 
 import (
-	"math"
-
 	"go.starlark.net/starlark"
 
 	"runbook/engine"
@@ -48,7 +46,7 @@ func (b *headerBuilder) declare(t *starlark.Thread, fn *starlark.Builtin, args s
 	if len(args) > 0 {
 		return nil, invalid("", "runbook: name the arguments: runbook(params = {…}, limits = limits(…))")
 	}
-	if err := starlark.UnpackArgs("runbook", args, kwargs, "params?", &params, "limits?", &limits, "rollout?", &rollout); err != nil {
+	if err := unpack("runbook", args, kwargs, "params?", &params, "limits?", &limits, "rollout?", &rollout); err != nil {
 		return nil, err
 	}
 	switch caller := t.CallFrame(1); {
@@ -110,7 +108,7 @@ func declareLimits(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple
 	if len(args) > 0 {
 		return nil, invalid("", "limits: name the arguments: limits(nodes = 200)")
 	}
-	err := starlark.UnpackArgs("limits", args, kwargs,
+	err := unpack("limits", args, kwargs,
 		"nodes?", &l.Nodes, "changes_per_node?", &l.ChangesPerNode, "repeats?", &l.Repeats,
 		"calls_per_node?", &l.CallsPerNode, "duration?", &duration, "steps?", &l.Steps)
 	if err != nil {
@@ -135,7 +133,7 @@ func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tupl
 	if len(args) > 0 {
 		return nil, invalid("", `rollout: name the arguments: rollout(waves = ["1", "100%%"])`)
 	}
-	if err := starlark.UnpackArgs("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures); err != nil {
+	if err := unpack("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures); err != nil {
 		return nil, err
 	}
 	if waves == nil {
@@ -183,7 +181,7 @@ func declareParam(typ string) func(*starlark.Thread, *starlark.Builtin, starlark
 		if typ == "choice" {
 			pairs = []any{"doc", &p.Doc, "choices", &choices, "default?", &dflt}
 		}
-		if err := starlark.UnpackArgs(fn.Name(), args, kwargs, pairs...); err != nil {
+		if err := unpack(fn.Name(), args, kwargs, pairs...); err != nil {
 			return nil, err
 		}
 		if choices != nil {
@@ -209,6 +207,3 @@ func declareParam(typ string) func(*starlark.Thread, *starlark.Builtin, starlark
 		return declaredParam{"param", p}, nil
 	}
 }
-
-// maxTimes bounds retry(times, …).
-const maxTimes = math.MaxInt16

@@ -93,12 +93,13 @@ func (l *loader) load(name, pos string) (starlark.StringDict, error) {
 	case ok:
 		return globals, nil
 	}
-	if pos == "" {
-		pos = l.shown(name)
+	what := name + ": "
+	if pos == "" { // the main file
+		pos, what = l.shown(name), ""
 	}
 	answer, err := l.t.ask(frame{Type: tLoad, Name: name, Pos: pos})
 	if e, ok := err.(*answerError); ok {
-		return nil, invalid(pos, "%s: %s", name, e.Cause)
+		return nil, invalid(pos, "%s%s", what, e.Cause)
 	} else if err != nil {
 		return nil, err
 	}

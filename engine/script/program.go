@@ -213,7 +213,7 @@ func (c *conversation) run(ctx context.Context) *engine.Error {
 	}
 	r, dead := c.p.open(c.p.runPos)
 	if dead != nil {
-		return dead
+		return c.named(dead)
 	}
 	first := frame{Type: tRun, Node: &nodeFrame{Name: c.node.Name, Groups: c.node.Groups, Vars: vars}}
 	done, stopped := c.p.converse(ctx, r, first, func(f frame) (frame, error) { return c.answer(ctx, f) })

@@ -27,7 +27,7 @@ var may = map[string][]string{
 	"internal":          {"engine", "node"}, // helpers of tests
 	"cmd/runbook":       {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "lab", "tui", "runbooks"},
 	"cmd/runbook-agent": {"engine", "node/linux", "node/agent"},
-	"bench":             {},
+	"bench":             {"lab"},
 }
 
 // exact names the packages that stand for themselves alone in a list above.

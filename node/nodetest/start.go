@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
-
-	"os"
+	"time"
 
 	"runbook/engine/resource"
 	"runbook/internal/integration"
@@ -133,13 +133,38 @@ func (s Start) Namespace(t testing.TB) string {
 	for _, c := range s.commands {
 		IP(t, strings.Fields(names.Replace(c))...)
 	}
+	s.await(t, node)
 	return node
 }
 
-// IP runs the program ip with args; the test ends where it fails.
-func IP(t testing.TB, args ...string) {
+// await waits for the routes to the node's own IPv6 addresses, which the kernel
+// adds a moment after the addresses, even without duplicate address detection.
+func (s Start) await(t testing.TB, node string) {
 	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		out := IP(t, "-n", node, "-6", "route", "show", "table", "local")
+		missing := ""
+		for _, r := range resource.All[resource.Route](s.State) {
+			if line := fmt.Sprintf("local %s dev %s ", r.Dst.Addr(), r.Hops[0].Dev); r.Type == resource.Local && r.Family() == 6 && !strings.Contains(out, line) {
+				missing = line
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the namespace %s still lacks the route: %s\n%s", node, missing, out)
+		}
+	}
+}
+
+// IP runs the program ip with args and returns what it printed; the test ends
+// where it fails.
+func IP(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
 		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }

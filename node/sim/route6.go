@@ -33,23 +33,25 @@ func (w *kernel) newRoute6(r resource.Route) (resource.Route, error) {
 	case !rejects(r.Type) && len(r.Hops) == 0:
 		return r, refuse("ENODEV", "")
 	}
-	for i, h := range r.Hops {
-		if rejects(r.Type) { // fib6_nh_init: on lo, and its hop is not looked at
-			break
+	if rejects(r.Type) { // fib6_nh_init: on lo, and its hop is not looked at
+		r.Hops = nil
+		return r, w.source6(r, "lo")
+	}
+	if len(r.Hops) > 1 && slices.ContainsFunc(r.Hops, func(h resource.Hop) bool { return !h.Via.IsValid() }) { // rtm_to_fib6_multipath_config
+		return r, refuse("EINVAL", "Device only routes can not be added for IPv6 using the multipath API.")
+	}
+	for i := range r.Hops { // each is a route of its own, up to the last check
+		h, err := w.nexthop6(r, r.Hops[i])
+		if err == nil {
+			err = w.source6(r, h.Dev)
 		}
-		var err error
-		if r.Hops[i], err = w.nexthop6(r, h); err != nil {
+		if err == nil {
+			err = sibling6(r.Hops[:i], h)
+		}
+		if err != nil {
 			return r, err
 		}
-	}
-	if rejects(r.Type) {
-		r.Hops = nil
-	}
-	if r.PrefSrc.IsValid() && !w.source6(r) {
-		return r, refuse("EINVAL", "Invalid source address")
-	}
-	if len(r.Hops) > 1 {
-		return r, multipath6(r.Hops)
+		r.Hops[i] = h
 	}
 	return r, nil
 }
@@ -198,15 +200,21 @@ func (w *kernel) own6(a netip.Addr, dev string, anyLink bool) bool {
 	return false
 }
 
-// source6 reports whether r may prefer its source: an address of the node that
-// is valid on the link of r, and of each hop (ip6_route_info_create).
-func (w *kernel) source6(r resource.Route) bool {
-	for _, h := range hops6(r) {
-		if !w.own6(r.PrefSrc, h.Dev, false) {
-			return false
-		}
+// source6 checks the preferred source of r over dev: it must be an address of
+// the node that is valid there (ip6_route_info_create).
+func (w *kernel) source6(r resource.Route, dev string) error {
+	if r.PrefSrc.IsValid() && !w.own6(r.PrefSrc, dev, false) {
+		return refuse("EINVAL", "Invalid source address")
 	}
-	return true
+	return nil
+}
+
+// sibling6 checks a resolved hop against those before it (ip6_route_info_append).
+func sibling6(before []resource.Hop, h resource.Hop) error {
+	if slices.ContainsFunc(before, func(o resource.Hop) bool { return o.Via == h.Via && o.Dev == h.Dev }) {
+		return refuse("EEXIST", "")
+	}
+	return nil
 }
 
 // enabled6 reports whether dev, which is up, speaks IPv6.
@@ -219,19 +227,4 @@ func (w *kernel) enabled6(dev string) bool {
 		}
 	}
 	return false
-}
-
-// multipath6 checks resolved hops against each other (ip6_route_multipath_add).
-func multipath6(hops []resource.Hop) error {
-	for i, h := range hops {
-		if !h.Via.IsValid() {
-			return refuse("EINVAL", "Device only routes can not be added for IPv6 using the multipath API")
-		}
-		for _, o := range hops[:i] {
-			if o.Via == h.Via && o.Dev == h.Dev {
-				return refuse("EEXIST", "")
-			}
-		}
-	}
-	return nil
 }

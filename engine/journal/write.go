@@ -1,0 +1,243 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"runbook/engine"
+)
+
+// This file is all that writes. Whoever wants something written makes a
+// request and waits; one goroutine, [Journal.write], does requests together.
+
+// timeForm has one width, so that times sort as text.
+const timeForm = "2006-01-02T15:04:05.000000000Z"
+
+// groupMax bounds how much one transaction holds, and so how long it keeps
+// other processes out.
+const groupMax = 1024
+
+// request is something to be written. It is waiting, or with the writer, or withdrawn.
+type request struct {
+	do   func(ctx context.Context) error // inside a transaction; an [*engine.Error] refuses this request only
+	err  error
+	done chan struct{} // closed when err is final
+}
+
+// Begin opens the record of a run and returns its id. What r holds of an id, an
+// end and an outcome is not used. Without Started the run starts now.
+func (j *Journal) Begin(ctx context.Context, r engine.RunRecord) (string, error) {
+	if r.Started.IsZero() {
+		r.Started = time.Now()
+	}
+	params, err := json.Marshal(r.Params)
+	if err != nil {
+		return "", failure(j.path, err)
+	}
+	var id string
+	err = j.submit(ctx, func(ctx context.Context) error {
+		for range 100 { // there are 21,952 names for each second
+			id = newID(r.Started)
+			n, err := rows(j.insertRun.ExecContext(ctx, id, r.Verb, r.Runbook, r.Hash, string(params),
+				r.Inventory, r.Selection, r.User, r.Started.UTC().Format(timeForm)))
+			if n == 1 || err != nil {
+				return err
+			}
+		}
+		return engine.Internal.Errorf("too many runs in one second")
+	})
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// Append adds e to its run. When it returns nil, e survives a power cut.
+//
+// The journal sets e.Seq, and e.Time where it is zero. Where ctx ends while e
+// waits for its turn, e is not written and the error is ctx's; once e is being
+// written, Append waits to see what becomes of it.
+func (j *Journal) Append(ctx context.Context, e engine.Entry) error {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	var edit sql.NullString
+	if e.Edit != nil {
+		b, err := json.Marshal(e.Edit)
+		if err != nil {
+			return failure(j.path, err)
+		}
+		edit = sql.NullString{String: string(b), Valid: true}
+	}
+	return j.submit(ctx, func(ctx context.Context) error {
+		n, err := rows(j.insertEntry.ExecContext(ctx, e.Time.UTC().Format(timeForm), e.Node, e.Kind, e.Nth,
+			e.Op, e.Pos, edit, e.Diff, e.Text, e.Run))
+		if n == 0 && err == nil {
+			return engine.Internal.Errorf("there is no run %q to append to", e.Run)
+		}
+		return err
+	})
+}
+
+// End closes the record of a run, now. A run that went on after that, because
+// it was resumed, ends again: the last end counts.
+func (j *Journal) End(ctx context.Context, id string, outcome engine.Outcome) error {
+	b, err := json.Marshal(outcome)
+	if err != nil {
+		return failure(j.path, err)
+	}
+	ended := time.Now().UTC().Format(timeForm)
+	return j.submit(ctx, func(ctx context.Context) error {
+		n, err := rows(j.endRun.ExecContext(ctx, ended, string(b), id))
+		if n == 0 && err == nil {
+			return engine.Internal.Errorf("there is no run %q to end", id)
+		}
+		return err
+	})
+}
+
+func rows(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// newID makes a name for a run that started at t: its second, and three
+// characters by chance, without vowels (no words) or look-alikes.
+func newID(t time.Time) string {
+	const chars = "23456789bcdfghjkmnpqrstvwxyz"
+	suffix := make([]byte, 3)
+	for i := range suffix {
+		suffix[i] = chars[rand.IntN(len(chars))]
+	}
+	return t.UTC().Format("20060102-150405-") + string(suffix)
+}
+
+// submit hands do to the writer and waits until it is durable, failed, or
+// withdrawn because ctx ended.
+func (j *Journal) submit(ctx context.Context, do func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{do: do, done: make(chan struct{})}
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
+		return failure(j.path, errors.New("it is closed"))
+	}
+	j.waiting = append(j.waiting, r)
+	select {
+	case j.wake <- struct{}{}:
+	default: // the writer knows already
+	}
+	j.mu.Unlock()
+
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if j.withdraw(r) {
+			return ctx.Err()
+		}
+		<-r.done
+	}
+	if r.err != nil {
+		return failure(j.path, r.err)
+	}
+	return nil
+}
+
+// withdraw takes r back, if the writer does not have it yet.
+func (j *Journal) withdraw(r *request) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.Index(j.waiting, r)
+	if i < 0 {
+		return false
+	}
+	j.waiting = slices.Delete(j.waiting, i, i+1)
+	return true
+}
+
+// take gives the requests that wait to the writer, oldest first.
+func (j *Journal) take() []*request {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := min(len(j.waiting), groupMax)
+	group := slices.Clone(j.waiting[:n])
+	j.waiting = slices.Delete(j.waiting, 0, n)
+	return group
+}
+
+func (j *Journal) pending() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.waiting) > 0
+}
+
+// write is the writer: it ends when the journal is closed and nothing waits.
+func (j *Journal) write() {
+	defer close(j.stopped)
+	for open := true; open; {
+		_, open = <-j.wake
+		for j.pending() {
+			j.commit()
+		}
+	}
+}
+
+// commit writes one group of requests, durably, and answers them.
+//
+// After an error that leaves in doubt what the disk holds, nothing is written
+// any more: a disk that failed to sync once may say yes the next time and
+// still not have it.
+func (j *Journal) commit() {
+	// Not the callers' contexts: a group has many, and must not be cut short by one.
+	ctx := context.Background()
+	err := j.broken
+	if err == nil {
+		_, err = j.tx.ExecContext(ctx, "BEGIN IMMEDIATE")
+	}
+	// Taken only now: while another process had the lock, more have gathered,
+	// and all could still be withdrawn.
+	group := j.take()
+	if err == nil {
+		if err = j.fill(ctx, group); err != nil {
+			_, _ = j.tx.ExecContext(ctx, "ROLLBACK") // SQLite may have done so itself
+		}
+	}
+	if untrustworthy(err) && j.broken == nil {
+		j.broken = err
+	}
+	for _, r := range group {
+		if r.err == nil {
+			r.err = err
+		}
+		close(r.done)
+	}
+}
+
+// fill does the requests in the open transaction and commits it. One that is
+// refused does not keep the others from being written.
+func (j *Journal) fill(ctx context.Context, group []*request) error {
+	for _, r := range group {
+		err := r.do(ctx)
+		var refused *engine.Error
+		switch {
+		case errors.As(err, &refused):
+			r.err = err
+		case err != nil:
+			return err
+		}
+	}
+	if _, err := j.tx.ExecContext(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,274 @@
+//go:build linux
+
+package lab
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// TestMachineIsUntouched compares the machine before, during and after a lab in
+// which root does what would change the machine if it could.
+func TestMachineIsUntouched(t *testing.T) {
+	const attempts = 3 // other programs change the machine too: a lab would do it each time
+	for i := range attempts {
+		before := machine(t)
+		l := up(t, Options{Nodes: 3})
+		for _, n := range l.Nodes() {
+			mischief(t, l, n.Name)
+		}
+		during := machine(t)
+		processes := family(t, l.HolderPID())
+		if err := l.Down(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		awaitNone(t, processes)
+		after := machine(t)
+		diff := append(different("during", before, during), different("after", before, after)...)
+		if len(diff) == 0 {
+			return
+		}
+		t.Logf("attempt %d:\n%s", i, strings.Join(diff, "\n"))
+	}
+	t.Errorf("the machine was changed each time")
+}
+
+// mischief is what must not be possible in a node, and what must not be felt outside.
+func mischief(t *testing.T, l *Lab, node string) {
+	t.Helper()
+	for _, argv := range []string{
+		"touch /lab-was-here", "touch /usr/lab-was-here", "mkdir /opt/lab-was-here",
+		"mount -o remount,rw /", "mount -o remount,bind,rw /", "umount /etc", "umount -l /tmp",
+		"mknod /tmp/disk b 254 0", "sysctl -w kernel.panic=77", "sysctl -w vm.swappiness=11",
+		"date -s 2001-01-01", "dmesg -C", "readlink /proc/1/fd/3",
+		"cp /etc/passwd /proc/sysrq-trigger", "nsenter -t 1 -m true",
+	} {
+		if code, _ := run(t, l, node, strings.Fields(argv)...); code == 0 {
+			t.Errorf("%s: root could: %s", node, argv)
+		}
+	}
+	for _, argv := range []string{
+		"ip link set eth1 down", "ip link add dummy9 type dummy", "ip route add 10.77.0.0/16 via 10.99.0.1",
+		"ip rule add table 77", "sysctl -w net.ipv4.ip_forward=1", "sysctl -w net.ipv6.conf.all.forwarding=1",
+		"touch /etc/lab-was-here", "rm /etc/passwd", "touch /root/lab-was-here", "touch /var/tmp/lab-was-here",
+		"touch /run/lab-was-here", "touch /home/lab-was-here", "touch /dev/shm/lab-was-here",
+	} {
+		code, out := run(t, l, node, strings.Fields(argv)...)
+		if code != 0 && !strings.Contains(out, "Unknown device type") { // a kernel without dummy
+			t.Errorf("%s: root could not: %s: %s", node, argv, out)
+		}
+	}
+}
+
+// machine describes what a lab must leave alone, a line for each thing.
+func machine(t *testing.T) map[string]string {
+	t.Helper()
+	m := map[string]string{}
+	must := func(err error) {
+		if err != nil {
+			t.Helper()
+			t.Fatal(err)
+		}
+	}
+	links, err := netlink.LinkList()
+	must(err)
+	for _, l := range links {
+		a := l.Attrs()
+		m["link "+a.Name] = fmt.Sprint(a.Index, a.MTU, a.HardwareAddr, a.RawFlags, a.OperState, a.MasterIndex)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	must(err)
+	for _, a := range addrs {
+		m[fmt.Sprint("address ", a.LinkIndex, a.IPNet)] = fmt.Sprint(a.Flags, a.Scope)
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	must(err)
+	for _, r := range routes {
+		m["route "+r.String()] = "there"
+	}
+	rules, err := netlink.RuleList(netlink.FAMILY_ALL)
+	must(err)
+	for _, r := range rules {
+		m["rule "+r.String()] = "there"
+	}
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	must(err)
+	for _, l := range strings.Split(string(b), "\n") {
+		m["mount "+l] = "there"
+	}
+	for _, root := range []string{"/proc/sys/net/ipv4", "/proc/sys/net/ipv6", "/proc/sys/kernel/hostname", "/proc/sys/kernel/panic", "/proc/sys/vm/swappiness"} {
+		readAll(m, root)
+	}
+	readAll(m, "/etc")
+	for _, dir := range []string{"/", "/usr", "/opt", "/root", "/home", "/var", "/run", "/dev/shm", "/var/tmp"} {
+		entries, err := os.ReadDir(dir)
+		must(err)
+		for _, e := range entries {
+			m["entry "+filepath.Join(dir, e.Name())] = e.Type().String()
+		}
+	}
+	return m
+}
+
+// readAll adds every file below root: its mode, its time and a hash of its content.
+func readAll(m map[string]string, root string) {
+	filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		text := info.Mode().String()
+		if !strings.HasPrefix(p, "/proc/") {
+			text += info.ModTime().String()
+		}
+		if info.Mode().IsRegular() {
+			b, _ := os.ReadFile(p)
+			text += fmt.Sprintf(" %d bytes %x", len(b), sha256.Sum256(b))
+		}
+		m["file "+p] = text
+		return nil
+	})
+}
+
+func different(when string, a, b map[string]string) []string {
+	var out []string
+	for k, v := range a {
+		if b[k] != v {
+			out = append(out, fmt.Sprintf("%s: %s was %q, is %q", when, k, v, b[k]))
+		}
+	}
+	for k, v := range b {
+		if _, ok := a[k]; !ok {
+			out = append(out, fmt.Sprintf("%s: %s is new: %q", when, k, v))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// family returns a process and all that descend from it: number to start time.
+func family(t *testing.T, root int) map[int]string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, started := map[int]int{}, map[int]string{}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			if f := procStat(pid); f != nil {
+				parent[pid], _ = strconv.Atoi(f[1])
+				started[pid] = f[19]
+			}
+		}
+	}
+	out := map[int]string{}
+	for pid := range parent {
+		for p := pid; p != 0; p = parent[p] {
+			if p == root {
+				out[pid] = started[pid]
+				break
+			}
+		}
+	}
+	return out
+}
+
+// procStat returns the fields of /proc/PID/stat after the name, from the state on.
+func procStat(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	i := strings.LastIndexByte(string(b), ')')
+	if err != nil || i < 0 {
+		return nil
+	}
+	return strings.Fields(string(b)[i+1:])
+}
+
+// awaitNone waits until none of these processes is left. One that has ended but
+// that its parent, the machine's own init, has not looked after yet does not count.
+func awaitNone(t *testing.T, processes map[int]string) {
+	t.Helper()
+	for deadline := time.Now().Add(lifetime); ; time.Sleep(10 * time.Millisecond) {
+		var left []int
+		for pid, started := range processes {
+			if f := procStat(pid); f != nil && f[19] == started && f[0] != "Z" {
+				left = append(left, pid)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("processes %v of the lab are left", left)
+		}
+	}
+}
+
+// inNetNS calls f in the network namespace of a process.
+func inNetNS(t *testing.T, pid int, f func()) {
+	t.Helper()
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ping sends one echo request and waits for an answer.
+func ping(addr string) error {
+	network, request, answer := "ip4:icmp", byte(8), byte(0)
+	if strings.Contains(addr, ":") {
+		network, request, answer = "ip6:ipv6-icmp", 128, 129
+	}
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	packet := []byte{request, 0, 0, 0, 0x12, 0x34, 0, 1}
+	if request == 8 { // for IPv6 the kernel sums
+		sum := ^(uint32(request)<<8 + 0x1234 + 1)
+		packet[2], packet[3] = byte(sum>>8), byte(sum)
+	}
+	if _, err := c.Write(packet); err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	for b := make([]byte, 1500); ; {
+		n, _, err := c.(net.PacketConn).ReadFrom(b) // which leaves out IPv4's own header
+		if err != nil {
+			return err
+		}
+		if n >= 8 && b[0] == answer {
+			return nil
+		}
+	}
+}

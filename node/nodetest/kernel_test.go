@@ -1,0 +1,23 @@
+//go:build linux
+
+package nodetest_test
+
+import (
+	"testing"
+
+	"runbook/engine"
+	"runbook/node/linux"
+	"runbook/node/nodetest"
+)
+
+// kernel is a Factory of nodes that are namespaces of this kernel.
+func kernel(t *testing.T, s nodetest.Start) engine.Node {
+	n, err := linux.OpenAt("/run/netns/" + s.Namespace(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestRandom holds the simulator to the kernel beyond the table of the suite.
+func TestRandom(t *testing.T) { nodetest.Random(t, kernel) }
