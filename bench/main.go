@@ -68,7 +68,7 @@ func run(exe string, nodes, rounds int) error {
 	if err != nil {
 		return err
 	}
-	defer l.Down() //nolint:errcheck // it ends with this process
+	defer l.Down(context.Background()) //nolint:errcheck // it ends with this process
 	b := &bench{lab: l, exe: exe, dir: dir}
 	if err := b.write(); err != nil {
 		return err
@@ -104,7 +104,7 @@ def run(node, p):
 
 func (b *bench) write() error {
 	var inv, hosts strings.Builder
-	fmt.Fprintf(&inv, "defaults:\n  ssh: {user: %s, identity: %s, known_hosts: %s, config: none}\nnodes:\n", lab.User, b.lab.KeyFile(), b.lab.KnownHostsFile())
+	fmt.Fprintf(&inv, "defaults:\n  ssh: {user: %s, identity: %s, known_hosts: %s, config: none}\nnodes:\n", lab.User, b.lab.KeyFile(), b.lab.KnownHosts())
 	for _, n := range b.lab.Nodes() {
 		host, _, _ := strings.Cut(n.Addr, ":")
 		fmt.Fprintf(&inv, "  %s: {host: %s}\n", n.Name, host)
@@ -139,7 +139,7 @@ func (b *bench) command(argv ...string) *exec.Cmd {
 // floor replaces one route on every node by plain ssh.
 func (b *bench) floor() (time.Duration, error) {
 	return b.inside("xargs", "-a", b.hosts, "-P50", "-I{}", "ssh", "-F", "none", "-o", "KexAlgorithms=curve25519-sha256",
-		"-i", b.lab.KeyFile(), "-o", "UserKnownHostsFile="+b.lab.KnownHostsFile(), "-o", "BatchMode=yes", lab.User+"@{}",
+		"-i", b.lab.KeyFile(), "-o", "UserKnownHostsFile="+b.lab.KnownHosts(), "-o", "BatchMode=yes", lab.User+"@{}",
 		"ip", "route", "replace", "10.250.0.0/16", "via", "10.98.0.1", "dev", "eth1")
 }
 

@@ -17,6 +17,7 @@ import (
 const (
 	holderArg = "_lab-holder"
 	nodeArg   = "_lab-node"
+	initArg   = "_lab-init" // what a node's process becomes when the node is set up
 	probeArg  = "_lab-probe"
 )
 
@@ -35,7 +36,7 @@ func IsChild() bool {
 		return false
 	}
 	switch os.Args[1] {
-	case holderArg, nodeArg, probeArg:
+	case holderArg, nodeArg, initArg, probeArg:
 		return true
 	}
 	return false
@@ -49,6 +50,8 @@ func ChildMain() {
 		err = holderMain()
 	case nodeArg:
 		err = nodeMain()
+	case initArg:
+		err = initMain()
 	case probeArg:
 		err = probeMain()
 	}

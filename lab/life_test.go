@@ -66,6 +66,39 @@ func TestMakerKilled(t *testing.T) {
 	}
 }
 
+func TestStandingOutlivesItsMaker(t *testing.T) {
+	t.Setenv(standingVar, "1")
+	maker, holder, dir := killableMaker(t, filepath.Join(t.TempDir(), "lab"))
+	kill(t, maker.Process.Pid)
+	maker.Wait()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := run(t, l, "node-1", "hostname"); out != "node-1\n" {
+		t.Errorf("hostname: exit %d, %q", code, out)
+	}
+	processes := family(t, holder)
+	if err := l.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitNone(t, processes)
+}
+
+// TestHolderTerminated sends what a machine sends when it shuts down.
+func TestHolderTerminated(t *testing.T) {
+	l := up(t, Options{Nodes: 2})
+	processes := family(t, l.HolderPID())
+	if err := syscall.Kill(l.HolderPID(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-l.died
+	awaitNone(t, processes)
+	if left, _ := filepath.Glob(l.Dir() + "/*"); len(left) > 0 {
+		t.Errorf("the lab has left %v", left)
+	}
+}
+
 func TestHolderKilled(t *testing.T) {
 	l := up(t, Options{Nodes: 2})
 	processes := family(t, l.HolderPID())
@@ -121,7 +154,7 @@ func TestStanding(t *testing.T) {
 		t.Errorf("status is %+v", s)
 	}
 	for _, n := range s.Nodes {
-		if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", n.PID)); !strings.HasSuffix(string(comm), nodeArg+"\x00") {
+		if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", n.PID)); !strings.HasSuffix(string(comm), initArg+"\x00") {
 			t.Errorf("%s has process %d, which is %q, %v", n.Name, n.PID, comm, err)
 		}
 		if !n.Running {

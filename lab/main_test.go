@@ -7,25 +7,32 @@ import (
 	"testing"
 )
 
-// makeLabVar makes the test binary a program that makes a lab in the folder
-// that it names and then waits, so that a test can kill it.
-const makeLabVar = "LAB_TEST_MAKE"
+// The variables that make the test binary a program that makes a lab and then
+// waits, so that a test can kill it.
+const (
+	makeLabVar  = "LAB_TEST_MAKE"     // the lab's folder, or "temporary"
+	standingVar = "LAB_TEST_STANDING" // not empty: a standing lab
+)
 
 func TestMain(m *testing.M) {
 	if IsChild() {
 		ChildMain()
 	}
 	if dir := os.Getenv(makeLabVar); dir != "" {
-		if dir == "temporary" {
-			dir = ""
-		}
-		l, err := Up(context.Background(), Options{Nodes: 2, Dir: dir})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Println(l.HolderPID(), l.Dir())
-		select {}
+		makeAndWait(dir)
 	}
 	os.Exit(m.Run())
+}
+
+func makeAndWait(dir string) {
+	if dir == "temporary" {
+		dir = ""
+	}
+	l, err := Up(context.Background(), Options{Nodes: 2, Dir: dir, Standing: os.Getenv(standingVar) != ""})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(l.HolderPID(), l.Dir())
+	select {}
 }

@@ -20,8 +20,9 @@ import (
 	"runbook/engine"
 )
 
-// This file is the life of a node's init: process 1 of the node. It sets the
-// node up, keeps sshd running, runs what Exec asks for, and reaps orphans.
+// This file is the life of process 1 of a node. It sets the node up, then starts
+// this program once more in its place, as an init that may do less: it keeps sshd
+// running, runs what Exec asks for, and reaps orphans.
 
 // nodeConfig is what the holder tells a node's init.
 type nodeConfig struct {
@@ -48,10 +49,10 @@ func nodeMain() error {
 	if _, err := receive(holder, &c); err != nil {
 		return err
 	}
-	ready := nodeReady{}
 	if err := inOwnNamespaces(c.NetNS); err != nil {
 		return err
 	}
+	ready := nodeReady{}
 	if ready.PID, err = machinePID(); err == nil {
 		err = setUpNode(c)
 	}
@@ -59,19 +60,10 @@ func nodeMain() error {
 		ready.Error = engine.Internal.Errorf("%s: %w", nodeName(c.Index), err)
 		return errors.Join(err, send(holder, ready))
 	}
-	n := newInit(nodeName(c.Index))
-	go n.keepSSHD()
 	if err := send(holder, ready); err != nil {
 		return err
 	}
-	for {
-		var r request
-		files, err := receive(holder, &r)
-		if err != nil {
-			return nil // the holder has gone, and the kernel is about to end this too
-		}
-		go n.exec(r, files)
-	}
+	return becomeInit()
 }
 
 // machinePID is this process's id as the machine counts, for /proc is still the machine's.
@@ -92,28 +84,10 @@ func setUpNode(c nodeConfig) error {
 	if err := mountNode(c); err != nil {
 		return err
 	}
-	return configureNode(c.Index)
-}
-
-// initProcess starts a node's processes and waits for them.
-type initProcess struct {
-	node   string
-	starts chan func() // run in the thread that may do less
-
-	mu      sync.Mutex // held while a process starts, so that its end finds it in waiting
-	waiting map[int]chan syscall.WaitStatus
-}
-
-func newInit(node string) *initProcess {
-	n := &initProcess{node: node, starts: make(chan func()), waiting: map[int]chan syscall.WaitStatus{}}
-	dropped := make(chan error)
-	go n.starter(dropped)
-	if err := <-dropped; err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", node, err)
-		os.Exit(1)
+	if err := os.Chdir("/root"); err != nil { // until here it was in what that covers
+		return err
 	}
-	go n.reap()
-	return n
+	return configureNode(c.Index)
 }
 
 // denied is what root in a node may not do, for it would be done to the machine:
@@ -125,14 +99,18 @@ var denied = []uintptr{
 	unix.CAP_BLOCK_SUSPEND, unix.CAP_PERFMON, unix.CAP_BPF,
 }
 
-// starter starts every process of the node. Capabilities are a thread's own, and
-// a process has those of the thread that started it.
-func (n *initProcess) starter(dropped chan<- error) {
+// becomeInit starts this program again in this process, with fewer capabilities.
+// Not only the node's programs need to have fewer: root could take them from
+// process 1. A capability is a thread's own, and exec leaves one thread only.
+func becomeInit() error {
 	runtime.LockOSThread()
-	dropped <- dropCapabilities()
-	for start := range n.starts {
-		start()
+	if err := dropCapabilities(); err != nil {
+		return err
 	}
+	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, 0); err != nil {
+		return err
+	}
+	return syscall.Exec("/proc/self/exe", []string{"runbook", initArg}, os.Environ())
 }
 
 func dropCapabilities() error {
@@ -155,24 +133,48 @@ func dropCapabilities() error {
 	return nil
 }
 
+// initProcess starts a node's programs and waits for them.
+type initProcess struct {
+	node string
+
+	mu      sync.Mutex // held while a program starts, so that its end finds it in waiting
+	waiting map[int]chan syscall.WaitStatus
+}
+
+func initMain() error {
+	holder, err := control()
+	if err != nil {
+		return err
+	}
+	n := &initProcess{waiting: map[int]chan syscall.WaitStatus{}}
+	if n.node, err = os.Hostname(); err != nil {
+		return err
+	}
+	go n.reap()
+	go n.keepSSHD()
+	for {
+		var r request
+		files, err := receive(holder, &r)
+		if err != nil {
+			return nil // the holder has gone, and the kernel is about to end this too
+		}
+		go n.exec(r, files)
+	}
+}
+
 // start runs a program in a session of its own. The channel gets how it ended.
 func (n *initProcess) start(path string, argv, env []string, files ...*os.File) (int, <-chan syscall.WaitStatus, error) {
 	attr := &syscall.ProcAttr{Dir: "/root", Env: env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	var pid int
-	var err error
-	ended, started := make(chan syscall.WaitStatus, 1), make(chan struct{})
-	n.starts <- func() {
-		defer close(started)
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if pid, err = syscall.ForkExec(path, argv, attr); err == nil {
-			n.waiting[pid] = ended
-		}
+	ended := make(chan syscall.WaitStatus, 1)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	pid, err := syscall.ForkExec(path, argv, attr)
+	if err == nil {
+		n.waiting[pid] = ended
 	}
-	<-started
 	runtime.KeepAlive(files)
 	return pid, ended, err
 }
@@ -305,7 +307,7 @@ func execCause(argv []string, err error) string {
 	return fmt.Sprintf("%s cannot be run: %s", argv[0], err)
 }
 
-// stop ends a program's whole session's group: politely, then surely.
+// stop ends a program and its process group: politely, then surely.
 func stop(pid int, ended <-chan syscall.WaitStatus) syscall.WaitStatus {
 	syscall.Kill(-pid, syscall.SIGTERM)
 	select {

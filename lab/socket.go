@@ -108,10 +108,15 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// control is the socket to the process that made this one.
+// control is the socket to the process that made this one. controlFD itself
+// stays open too.
 func control() (*net.UnixConn, error) {
 	unix.CloseOnExec(controlFD)
-	return unixConn(os.NewFile(controlFD, "control"))
+	fd, err := unix.FcntlInt(controlFD, unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return unixConn(os.NewFile(uintptr(fd), "control"))
 }
 
 // unixConn makes a connection of f, which it closes.

@@ -96,7 +96,7 @@ func (l *Lab) up(ctx context.Context, o Options) error {
 	}
 	defer dir.Close() // the holder keeps its copy, and with it the lock
 	l.locked = true
-	clear(dir) // of a lab whose holder was killed
+	removeFiles(dir) // of a lab whose holder was killed
 	config, err := l.writeKeys(o)
 	if err != nil {
 		return engine.Internal.Errorf("the lab's keys: %w", err)
@@ -142,7 +142,7 @@ func (l *Lab) up(ctx context.Context, o Options) error {
 	return nil
 }
 
-// abandon ends a lab that is not ready, or not reasonable any more.
+// abandon ends a lab that did not become ready.
 func (l *Lab) abandon(cmd *exec.Cmd) {
 	l.maker.Close()
 	cmd.Process.Kill()
@@ -282,8 +282,8 @@ func (l *Lab) deathOf(ctx context.Context, err error) error {
 	return engine.Internal.Errorf("the lab could not be made: %w", err)
 }
 
-// clear removes a lab's files from its folder, which the caller has locked.
-func clear(dir *os.File) {
+// removeFiles removes a lab's files from its folder, which the caller has locked.
+func removeFiles(dir *os.File) {
 	for _, name := range labFiles {
 		unix.Unlinkat(int(dir.Fd()), name, 0)
 	}
@@ -297,7 +297,7 @@ func (l *Lab) sweep() {
 		return
 	}
 	defer dir.Close()
-	clear(dir)
+	removeFiles(dir)
 	if l.temporary {
 		os.Remove(l.dir)
 	}

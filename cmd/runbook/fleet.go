@@ -147,7 +147,7 @@ func target(n inventory.Node) ssh.Target {
 	return ssh.Target{
 		Name: n.Name, Host: or(n.SSH.Host, n.Name), Port: n.SSH.Port, User: n.SSH.User,
 		IdentityFiles: n.SSH.Identity, KnownHosts: n.SSH.KnownHosts, ProxyJump: n.SSH.ProxyJump,
-		ConfigFile: n.SSH.Config, Become: n.Become, Agents: carriedAgents{},
+		ConfigFile: n.SSH.Config, Become: n.Become, Agents: carried,
 	}
 }
 
@@ -161,12 +161,16 @@ func standing() (*fleet, error) {
 }
 
 // throwAway makes a lab of n nodes for this command. Where this machine cannot,
-// the nodes are simulated, unless RUNBOOK_LAB=netns forbids that.
+// the nodes are simulated: RUNBOOK_LAB=netns forbids that, RUNBOOK_LAB=sim wants it.
 func throwAway(ctx context.Context, n int) (*fleet, error) {
 	if n < 1 || n > lab.MaxNodes {
 		return nil, engine.Invalid.Errorf("--lab %d: a lab has 1 to %d nodes", n, lab.MaxNodes)
 	}
-	if err := lab.Probe(); err != nil {
+	err := lab.Probe()
+	if os.Getenv("RUNBOOK_LAB") == "sim" {
+		err = engine.Invalid.Errorf("RUNBOOK_LAB=sim says so")
+	}
+	if err != nil {
 		if os.Getenv("RUNBOOK_LAB") == "netns" {
 			return nil, err
 		}
@@ -177,7 +181,7 @@ func throwAway(ctx context.Context, n int) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return labFleet(l, func() { l.Down() }), nil //nolint:errcheck // it ends with this process at the latest
+	return labFleet(l, func() { l.Down(context.Background()) }), nil //nolint:errcheck // it ends with this process at the latest
 }
 
 func labFleet(l *lab.Lab, done func()) *fleet {
@@ -188,7 +192,7 @@ func labFleet(l *lab.Lab, done func()) *fleet {
 		fl.nodes = append(fl.nodes, engine.NodeInfo{Name: n.Name})
 		targets[n.Name] = ssh.Target{
 			Name: n.Name, Host: host, Port: 22, User: lab.User, IdentityFiles: []string{l.KeyFile()},
-			KnownHosts: []string{l.KnownHostsFile()}, ConfigFile: "none", Agents: carriedAgents{},
+			KnownHosts: []string{l.KnownHosts()}, ConfigFile: "none", Agents: carried,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, n.Name) },
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -64,7 +65,7 @@ func labDown() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return l.Down()
+			return l.Down(context.Background())
 		},
 	}
 }
@@ -81,7 +82,7 @@ func labStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := l.Status()
+			s, err := l.Status(context.Background())
 			if err != nil {
 				return err
 			}

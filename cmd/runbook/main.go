@@ -20,6 +20,7 @@ import (
 	"runbook/engine"
 	"runbook/engine/script"
 	"runbook/lab"
+	"runbook/node/agent/program"
 	"runbook/tui"
 )
 
@@ -30,7 +31,7 @@ func main() {
 	case script.IsEvaluator():
 		script.Main(builtins.Operations)
 	case isAgent():
-		serveAgent()
+		program.Main()
 	}
 	os.Exit(int(execute(os.Args[1:])))
 }
@@ -71,7 +72,7 @@ func command(stop stopper) *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(stop), showCommand(stop), nodesCommand(stop), labCommand(stop), versionCommand())
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), labCommand(stop), versionCommand())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -47,7 +48,7 @@ func runScripts(t *testing.T, dir string) {
 			e.Setenv("NO_COLOR", "1")
 			e.Defer(func() { // a script that fails must not leave a lab behind
 				if l, err := lab.Open(filepath.Join(e.WorkDir, "state", "runbook", "lab")); err == nil {
-					l.Down() //nolint:errcheck // it fails the tests of the lab
+					l.Down(context.Background()) //nolint:errcheck // it fails the tests of the lab
 				}
 			})
 			return nil

@@ -25,7 +25,7 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
-func runsCommand(stop stopper) *cobra.Command {
+func runsCommand() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use:   "runs",
@@ -55,7 +55,7 @@ func runsCommand(stop stopper) *cobra.Command {
 	return c
 }
 
-func showCommand(stop stopper) *cobra.Command {
+func showCommand() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use:   "show RUN",

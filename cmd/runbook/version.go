@@ -10,7 +10,7 @@ import (
 // version is set by the Makefile.
 var version = "development"
 
-func versionCommand(stopper) *cobra.Command {
+func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Say which runbook this is, and which agents it carries",

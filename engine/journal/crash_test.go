@@ -32,7 +32,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	}
 	dir := t.TempDir()
 	acknowledged := 0
-	for range rounds {
+	for round := range rounds {
 		c := again("appender", dir)
 		out, err := c.StdoutPipe()
 		if err != nil {
@@ -41,7 +41,11 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(20*time.Millisecond+rand.N(250*time.Millisecond), func() { _ = c.Process.Kill() })
+		kill := func() { _ = c.Process.Kill() }
+		last := 1 + rand.N(1500) // however slow the machine is
+		if round%4 == 3 {
+			time.AfterFunc(rand.N(50*time.Millisecond), kill) // while it opens the journal, maybe
+		}
 		var run string
 		var want []string
 		lines(bufio.NewScanner(out), func(l string) {
@@ -49,7 +53,9 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 				run = id
 				return
 			}
-			want = append(want, l)
+			if want = append(want, l); len(want) == last {
+				time.AfterFunc(rand.N(3*time.Millisecond), kill)
+			}
 		})
 		_ = c.Wait() // it was killed
 		if run == "" {

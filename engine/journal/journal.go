@@ -119,7 +119,7 @@ func Open(dir string) (*Journal, error) {
 	}
 	j := &Journal{path: path, db: db, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	if err := j.prepare(); err != nil {
-		return nil, failure(path, errors.Join(err, db.Close()))
+		return nil, failure(path, errors.Join(err, j.release()))
 	}
 	go j.write()
 	return j, nil
@@ -137,10 +137,25 @@ func (j *Journal) Close() error {
 	close(j.wake)
 	j.mu.Unlock()
 	<-j.stopped
-	if err := errors.Join(j.tx.Close(), j.db.Close()); err != nil {
+	if err := j.release(); err != nil {
 		return failure(j.path, err)
 	}
 	return nil
+}
+
+// release closes what prepare opened. SQLite keeps a connection, and leaves the
+// -wal file as it is, as long as one of its statements is open.
+func (j *Journal) release() error {
+	var errs []error
+	for _, s := range []*sql.Stmt{j.insertRun, j.insertEntry, j.endRun} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	if j.tx != nil {
+		errs = append(errs, j.tx.Close())
+	}
+	return errors.Join(append(errs, j.db.Close())...)
 }
 
 // makeFile makes path, empty and for this user only. SQLite gives the files
@@ -200,17 +215,14 @@ func (j *Journal) prepare() (err error) {
 		return err
 	}
 	if err := migrate(ctx, j.tx); err != nil {
-		return errors.Join(err, j.tx.Close())
+		return err
 	}
-	for _, s := range []struct {
-		to  **sql.Stmt
-		sql string
-	}{
-		{&j.insertRun, insertRunSQL}, {&j.insertEntry, insertEntrySQL}, {&j.endRun, endRunSQL},
-	} {
-		if *s.to, err = j.tx.PrepareContext(ctx, s.sql); err != nil {
-			return errors.Join(err, j.tx.Close())
-		}
+	if j.insertRun, err = j.tx.PrepareContext(ctx, insertRunSQL); err != nil {
+		return err
 	}
-	return nil
+	if j.insertEntry, err = j.tx.PrepareContext(ctx, insertEntrySQL); err != nil {
+		return err
+	}
+	j.endRun, err = j.tx.PrepareContext(ctx, endRunSQL)
+	return err
 }

@@ -403,3 +403,16 @@ func wantError(t testing.TB, err error, code engine.Code, part string) *engine.E
 	}
 	return e
 }
+
+// TestCloseLeavesOneFile: a connection that is not let go keeps its files.
+func TestCloseLeavesOneFile(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	begin(t, j, record)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := os.ReadDir(dir); len(files) != 1 || err != nil {
+		t.Errorf("%v %v", files, err)
+	}
+}

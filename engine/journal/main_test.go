@@ -3,11 +3,9 @@ package journal
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +18,6 @@ import (
 var roles = map[string]func(dir string) error{
 	"appender": appendForEver,
 	"counter":  appendSome,
-	"filler":   fillDisk,
 }
 
 func TestMain(m *testing.M) {
@@ -87,41 +84,6 @@ func appendSome(dir string) error {
 		}
 	}
 	return j.Close()
-}
-
-// fillDisk appends on a small file system of its own until it is full, and
-// shows that the journal is whole and goes on when there is room again.
-func fillDisk(dir string) error {
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
-		fmt.Println("skip:", err)
-		return nil
-	}
-	j, err := Open(dir)
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	run, err := j.Begin(ctx, record)
-	if err != nil {
-		return err
-	}
-	ballast := dir + "/ballast"
-	if err := os.WriteFile(ballast, make([]byte, 64<<10), 0o600); err != nil {
-		return err
-	}
-	n := 0
-	for ; err == nil; n++ {
-		err = j.Append(ctx, engine.Entry{Run: run, Text: string(make([]byte, 2000))})
-	}
-	fmt.Println(err)
-	if err := errors.Join(os.Remove(ballast), j.Append(ctx, engine.Entry{Run: run})); err != nil {
-		return fmt.Errorf("with room again: %w", err)
-	}
-	_, entries, err := j.Run(ctx, run)
-	if err == nil && len(entries) != n {
-		err = fmt.Errorf("%d entries, want %d", len(entries), n)
-	}
-	return errors.Join(err, j.Close())
 }
 
 // lines reads from r until it ends.

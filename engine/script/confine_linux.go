@@ -1,10 +1,20 @@
 package script
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // selfCommand is the running program, also where its file has been replaced
 // since: both processes must have the same table of operations.
-func selfCommand() (string, error) { return "/proc/self/exe", nil }
+func selfCommand() (string, error) {
+	const self = "/proc/self/exe"
+	if _, err := os.Stat(self); err != nil {
+		return os.Executable()
+	}
+	return self, nil
+}
 
 const fdDir = "/proc/self/fd"
 

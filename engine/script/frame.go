@@ -114,6 +114,7 @@ func readFrame(r io.Reader) (frame, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
+	dec.UseNumber() // for the defaults in a header
 	var f frame
 	if err := dec.Decode(&f); err != nil {
 		return frame{}, fmt.Errorf("malformed: %v", err) // not wrapped: an io.EOF here is not the end

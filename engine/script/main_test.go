@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 	if IsEvaluator() {
 		Main(testOps)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "liar" {
+		lie(os.Args[2])
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }
 

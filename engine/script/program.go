@@ -211,6 +211,9 @@ func (c *conversation) run(ctx context.Context) *engine.Error {
 	if err != nil {
 		return engine.Invalid.Errorf("the variables of node %s: %w", c.node.Name, err)
 	}
+	if len(vars) > maxFrame/2 {
+		return engine.Invalid.Errorf("the variables of node %s have %d bytes, and a script can take %d", c.node.Name, len(vars), maxFrame/2)
+	}
 	r, dead := c.p.open(c.p.runPos)
 	if dead != nil {
 		return c.named(dead)
@@ -220,6 +223,8 @@ func (c *conversation) run(ctx context.Context) *engine.Error {
 	switch {
 	case c.fatal != nil:
 		return c.fatal
+	case stopped != nil && ctx.Err() != nil: // it ended more than this node
+		return stopped
 	case stopped != nil:
 		return c.named(stopped)
 	case done.Err == nil:

@@ -26,7 +26,7 @@ var may = map[string][]string{
 	"runbooks":          {},
 	"internal":          {"engine", "node"}, // helpers of tests
 	"cmd/runbook":       {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "lab", "tui", "runbooks"},
-	"cmd/runbook-agent": {"engine", "node/linux", "node/agent"},
+	"cmd/runbook-agent": {"node/agent"},
 	"bench":             {"lab"},
 }
 

@@ -168,7 +168,7 @@ func TestSilentAgentIsGivenUp(t *testing.T) {
 
 func TestEndedAgentIsUnreachable(t *testing.T) {
 	near, far := net.Pipe()
-	c := NewClient(near, Peer{Name: "web-1", Addr: "192.0.2.1:22", Words: func() string { return "killed" }})
+	c := NewClient(near, Peer{Name: "web-1", Addr: "192.0.2.1:22"})
 	defer c.Close()
 	go func() {
 		var q request
@@ -176,7 +176,7 @@ func TestEndedAgentIsUnreachable(t *testing.T) {
 		far.Close()
 	}()
 	_, err := c.Read(t.Context(), nil)
-	if e := engine.AsError(err); e.Code != engine.Unreachable || !strings.Contains(e.Cause, `it said "killed"`) {
+	if e := engine.AsError(err); e.Code != engine.Unreachable || !strings.Contains(e.Cause, "has ended") {
 		t.Errorf("%v", err)
 	}
 	if _, again := c.Read(t.Context(), nil); again == nil {

@@ -18,8 +18,6 @@ import (
 type Peer struct {
 	Name string // of the node, as in the inventory
 	Addr string // how it is reached: "10.98.0.2:22"
-	// Words returns what the agent last wrote to its stderr. Nil: nothing is known.
-	Words func() string
 }
 
 // Client is an engine.Node at the other end of a connection to an agent.
@@ -47,7 +45,8 @@ var errClosed = errors.New("the connection is closed")
 
 // NewClient returns the node that an agent serves at the other end of conn.
 // It does not wait for the agent. Closing the client closes conn, which must
-// free its blocked reads and writes.
+// free its blocked reads and writes. An *engine.Error that conn returns is
+// passed on, for conn may know more: why the agent did not start, its last words.
 func NewClient(conn io.ReadWriteCloser, p Peer) *Client {
 	c := &Client{
 		peer:    p,
@@ -240,7 +239,9 @@ func (c *Client) fail(err error) {
 func (c *Client) unreachable(err error) error {
 	var known *engine.Error
 	if errors.As(err, &known) { // the connection knows better
-		return known
+		e := *known
+		e.Node = c.peer.Name
+		return &e
 	}
 	cause := fmt.Sprintf("the connection to the agent at %s is lost: %v", c.peer.Addr, err)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -248,10 +249,6 @@ func (c *Client) unreachable(err error) error {
 	}
 	if errors.Is(err, errClosed) {
 		cause = err.Error()
-	} else if c.peer.Words != nil {
-		if words := c.peer.Words(); words != "" {
-			cause += fmt.Sprintf("; it said %q", words)
-		}
 	}
 	return &engine.Error{Code: engine.Unreachable, Node: c.peer.Name, Cause: cause, Err: err}
 }

@@ -138,6 +138,9 @@ var refused6 = []changeCase{
 	{name: "no such link", want: via(net6, gw6, "eth9"), errno: "ENODEV", words: "no such device"},
 	{name: "no hops", want: typed(resource.Unicast, net6), errno: "ENODEV", words: "no such device"},
 	{name: "link down", start: &Eth1Down, want: dev(net6, "eth1"), errno: "ENETDOWN", words: "Nexthop device is not up"},
+	{name: "IPv6 disabled", start: &NoIPv6, want: dev(net6, "eth1"), errno: "EACCES", words: "IPv6 is disabled on nexthop device"},
+	{name: "IPv6 disabled, link-local gateway", start: &NoIPv6, want: via(net6, near6, "eth1"), errno: "EACCES", words: "IPv6 is disabled on nexthop device"},
+	{name: "IPv6 disabled, another gateway", start: &NoIPv6, want: via(net6, gw6, "eth1"), errno: "EHOSTUNREACH", words: "no route to host"},
 	{name: "tos", want: with(existing6, func(r *resource.Route) { r.TOS = 0x10 }), errno: "EINVAL", words: "Invalid dsfield (tos): option not available for IPv6"},
 
 	{name: "onlink without dev", want: onlink(via(net6, far6, "")), errno: "ENODEV", words: "Nexthop device required for onlink"},

@@ -67,8 +67,34 @@ var NoCarrier = Start{
 	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "-n PEER link set eth1 down"),
 }
 
+// NoIPv6 is Usual with IPv6 disabled on eth1.
+var NoIPv6 = Start{
+	Name:     "no IPv6",
+	State:    noIPv6State(),
+	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "netns exec NODE sysctl -q -w net.ipv6.conf.eth1.disable_ipv6=1"),
+}
+
+// Lab is the first node of a simulated lab, as the kernel would make it: with
+// link-local addresses of its own making.
+var Lab = Start{
+	Name:  "lab",
+	State: labState(),
+	commands: []string{
+		"-n NODE link set lo up",
+		"-n NODE link add eth0 address 02:00:00:63:00:02 type veth peer name eth0 netns PEER",
+		"-n NODE link add eth1 address 02:00:00:62:00:02 type veth peer name eth1 netns PEER",
+		"-n PEER link set eth0 up",
+		"-n PEER link set eth1 up",
+		"-n NODE link set eth0 up",
+		"-n NODE link set eth1 up",
+		"-n NODE addr add 10.99.0.2/16 broadcast + dev eth0",
+		"-n NODE addr add 10.98.0.2/16 broadcast + dev eth1",
+		"-n NODE addr add fd00:98::2/64 dev eth1",
+	},
+}
+
 // Starts are all states that the suite starts from.
-var Starts = []Start{Usual, Eth1Down, NoCarrier}
+var Starts = []Start{Usual, Eth1Down, NoCarrier, NoIPv6, Lab}
 
 const nodad = 0x02 // IFA_F_NODAD
 
@@ -84,26 +110,44 @@ func usualState() resource.State {
 }
 
 func eth1DownState() resource.State {
-	s := usualState()
+	s := withoutIPv6(usualState(), "eth1")
 	maps.DeleteFunc(s, func(_ resource.Key, r resource.Resource) bool {
-		switch r := r.(type) {
-		case resource.Addr:
-			return r.Dev == "eth1" && r.Prefix.Addr().Is6()
-		case resource.Route:
-			return r.Hops[0].Dev == "eth1" && r.Scope != resource.ScopeHost
-		}
-		return false
+		route, ok := r.(resource.Route)
+		return ok && route.Hops[0].Dev == "eth1" && route.Scope != resource.ScopeHost
 	})
-	l, _ := resource.Get[resource.Link](s, resource.LinkKey("eth1"))
-	l.Up, l.Carrier = false, false
-	s[l.Key()] = l
-	return s
+	return withEth1(s, func(l *resource.Link) { l.Up, l.Carrier = false, false })
 }
 
 func noCarrierState() resource.State {
-	s := usualState()
+	return withEth1(usualState(), func(l *resource.Link) { l.Carrier = false })
+}
+
+func noIPv6State() resource.State { return withoutIPv6(usualState(), "eth1") }
+
+func labState() resource.State {
+	s := sim.LabNode("node-1", 1)
+	delete(s, resource.FactsKey)
+	return s
+}
+
+// withoutIPv6 takes from s the IPv6 addresses and routes of the link dev, which
+// must be the last.
+func withoutIPv6(s resource.State, dev string) resource.State {
+	maps.DeleteFunc(s, func(_ resource.Key, r resource.Resource) bool {
+		switch r := r.(type) {
+		case resource.Addr:
+			return r.Dev == dev && r.Prefix.Addr().Is6()
+		case resource.Route:
+			return r.Hops[0].Dev == dev && r.Family() == 6
+		}
+		return false
+	})
+	return s
+}
+
+func withEth1(s resource.State, f func(*resource.Link)) resource.State {
 	l, _ := resource.Get[resource.Link](s, resource.LinkKey("eth1"))
-	l.Carrier = false
+	f(&l)
 	s[l.Key()] = l
 	return s
 }
@@ -116,7 +160,7 @@ var namespaces atomic.Int64
 // integration tests are required.
 func (s Start) Namespace(t testing.TB) string {
 	t.Helper()
-	integration.Need(t, "root", "ip")
+	integration.Need(t, "root", "ip", "sysctl")
 	node := fmt.Sprintf("nodetest-%d-%d", os.Getpid(), namespaces.Add(1))
 	peer := node + "-peer"
 	for _, name := range []string{node, peer} {

@@ -175,6 +175,8 @@ func modelled(r resource.Route) error {
 	}
 	for _, h := range r.Hops {
 		switch {
+		case rejects(r.Type) && !h.Via.IsValid() && h.Dev == "":
+			return unpredictable("a %s route with a hop that says nothing", r.Type)
 		case len(h.Extra) > 0:
 			return unpredictable("a change of a hop with attributes that are not modelled: %s", r)
 		case h.Via.Zone() != "" || h.Via.IsValid() && h.Via.Is4() != r.Dst.Addr().Is4():

@@ -85,7 +85,7 @@ const findUser = `while read k u r; do [ "$k" = Uid: ] && break; done </proc/sel
 // startOwn runs the agent from the first folder that has it. Folder and file
 // must be the user's own and no link; a file on a file system without exec
 // is not executable to -x.
-const startOwn = `t() { [ -L "$1" ] || [ -O "$1" ] && [ -O "$1/$n" ] && [ -x "$1/$n" ] && exec "$1/$n"; }; ` +
+const startOwn = `t() { [ -L "$1" ] && return; [ -O "$1" ] && [ -O "$1/$n" ] && [ -x "$1/$n" ] && exec "$1/$n"; }; ` +
 	`t "$HOME/.cache/runbook"; ` + findUser +
 	`t "/run/user/$u/runbook"; t "/var/tmp/runbook-$u"; echo "` + sayNeed + ` $m"`
 
@@ -100,11 +100,11 @@ func installLine(become, sum string) string {
 		return shell("umask 077; " + findUser +
 			`for d in "$HOME/.cache/runbook" "/run/user/$u/runbook" "/var/tmp/runbook-$u"; do ` +
 			// only the last folders are made: a home that is missing stays so
-			`p=${d%/*}; p=${p%/.cache}; [ -d "$p" ] && [ ! -L "$d" ] || continue; ` +
+			`p=${d%/*}; p=${p%/.cache}; [ -d "$p" ] || continue; [ -L "$d" ] && continue; ` +
 			`mkdir -p "$d" 2>/dev/null; [ -O "$d" ] && chmod 700 "$d" || continue; ` +
 			put + "done; echo " + sayNowhere)
 	}
-	body := `umask 022; for d in /var/lib/runbook; do [ ! -L "$d" ] || continue; ` +
+	body := `umask 022; for d in /var/lib/runbook; do [ -L "$d" ] && continue; ` +
 		`mkdir -p "$d"; [ -O "$d" ] && chmod 755 "$d" || continue; ` + put + "done; echo " + sayNowhere
 	return "exec /bin/sh -c '[ -O / ] && exec /bin/sh -c \"$0\"; LC_ALL=C; export LC_ALL; exec sudo -n /bin/sh -c \"$0\"' '" + body + "'"
 }

@@ -13,6 +13,7 @@
 //	proxy.go    jump hosts and proxy commands
 //	stream.go   the connection to the agent, from its start
 //	script.go   the shell lines that find, start and install the agent
+//	eager.go    acknowledging at once, so that an sshd does not wait
 package ssh
 
 import (
@@ -22,6 +23,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -85,7 +87,7 @@ func Dial(ctx context.Context, t Target) (engine.Node, error) {
 		c.close()
 		return nil, t.fail(err)
 	}
-	return agent.NewClient(st, agent.Peer{Name: t.Name, Addr: s.addr(), Words: st.words}), nil
+	return agent.NewClient(st, agent.Peer{Name: t.Name, Addr: s.addr()}), nil
 }
 
 // fail makes err an error of the node.
@@ -105,15 +107,20 @@ func (t Target) fail(err error) error {
 // connection is an SSH connection and all that it goes through.
 type connection struct {
 	*ssh.Client
+	eager *eagerConn
 	under []func() // closes what it goes through
+	once  sync.Once
 }
 
+// close ends the connection. It may be called more than once.
 func (c *connection) close() {
-	c.Client.Close()
-	c.Client.Wait()
-	for _, f := range c.under {
-		f()
-	}
+	c.once.Do(func() {
+		c.Client.Close()
+		c.Client.Wait()
+		for _, f := range c.under {
+			f()
+		}
+	})
 }
 
 // dial connects to the host that s describes. depth counts the jumps behind it.
@@ -126,6 +133,8 @@ func dial(ctx context.Context, t Target, s settings, depth int) (*connection, er
 	if err != nil {
 		return nil, err
 	}
+	eager := &eagerConn{Conn: conn}
+	conn = eager
 	undo := func() {
 		conn.Close()
 		for _, f := range under {
@@ -158,7 +167,7 @@ func dial(ctx context.Context, t Target, s settings, depth int) (*connection, er
 			return nil, offer.explain(err)
 		}
 	}
-	return &connection{Client: ssh.NewClient(sc, channels, requests), under: under}, nil
+	return &connection{Client: ssh.NewClient(sc, channels, requests), eager: eager, under: under}, nil
 }
 
 // connect makes the byte stream to the host that s describes. The functions

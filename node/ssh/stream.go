@@ -161,9 +161,21 @@ func (s *stream) Read(b []byte) (int, error) {
 	}
 	n, err := s.out.Read(b)
 	if err == io.EOF {
-		s.session.last() // so that words has all
+		status, words := s.session.last()
+		return n, ended(engine.Unreachable.Errorf("the agent at %s has ended", s.addr), status, words)
 	}
 	return n, err
+}
+
+// ended adds to e how a session ended.
+func ended(e *engine.Error, status, words string) error {
+	if status != "" {
+		e.Cause += " (" + status + ")"
+	}
+	if words != "" {
+		e.Cause += ": " + words
+	}
+	return e
 }
 
 // run returns when the agent has written its first byte.
@@ -177,6 +189,7 @@ func (s *stream) run() error {
 			s.mu.Lock()
 			s.running, s.sent = true, nil
 			s.mu.Unlock()
+			s.conn.eager.relaxed.Store(true)
 			return nil
 		}
 		line, err := s.out.ReadString('\n')
@@ -235,7 +248,7 @@ func (s *stream) install(machine string) error {
 	if err := s.sudoRefused(words); err != nil {
 		return err
 	}
-	return engine.Unreachable.Errorf("the agent could not be installed at %s (%s): %s", s.addr, status, strings.TrimSpace(said+" "+words))
+	return ended(engine.Unreachable.Errorf("the agent could not be installed at %s", s.addr), status, strings.TrimSpace(said+" "+words))
 }
 
 func (s *stream) folders() string {
@@ -257,7 +270,7 @@ func (s *stream) died(err error) error {
 	if status == "" && words == "" {
 		return engine.Unreachable.Errorf("%s ended the connection before the agent started", s.addr)
 	}
-	return engine.Unreachable.Errorf("the agent at %s did not start (%s): %s", s.addr, status, words)
+	return ended(engine.Unreachable.Errorf("the agent at %s did not start", s.addr), status, words)
 }
 
 // sudoRefused recognizes what sudo says when it will not.
@@ -280,16 +293,6 @@ func (s *stream) sudoRefused(words string) error {
 	}
 	e.Hint = fmt.Sprintf("let %s run /bin/sh and /var/lib/runbook/agent-* as root without one: NOPASSWD in sudoers", s.user)
 	return e
-}
-
-// words is what the agent last wrote to stderr.
-func (s *stream) words() string {
-	s.mu.Lock()
-	e := s.session
-	s.mu.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return strings.TrimSpace(string(bytes.ToValidUTF8(e.stderr, nil)))
 }
 
 // Close implements io.Closer. It ends the connection; the agent sees the end of its stdin.

@@ -1,0 +1,50 @@
+//go:build !embedagent
+
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os"
+	"runtime"
+	"sync"
+
+	"runbook/engine"
+	"runbook/node/ssh"
+)
+
+// A build without make holds no agent. It can be one itself, where the node is
+// of its own platform.
+
+func agentFor(platform string) (ssh.Agent, error) {
+	if own := runtime.GOOS + "/" + runtime.GOARCH; platform != own {
+		return ssh.Agent{}, &engine.Error{
+			Code: engine.Unreachable, Cause: "this development build of " + own + " carries no agent for " + platform,
+			Hint: "build with make",
+		}
+	}
+	return self()
+}
+
+var self = sync.OnceValues(func() (ssh.Agent, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return ssh.Agent{}, err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ssh.Agent{}, err
+	}
+	var gz bytes.Buffer
+	w, err := gzip.NewWriterLevel(&gz, gzip.BestSpeed)
+	if err != nil {
+		return ssh.Agent{}, err
+	}
+	if _, err := w.Write(b); err != nil {
+		return ssh.Agent{}, err
+	}
+	if err := w.Close(); err != nil {
+		return ssh.Agent{}, err
+	}
+	return ssh.Agent{Gzip: gz.Bytes(), SHA256: hash(b)}, nil
+})
