@@ -16,7 +16,8 @@ agents:
 	@mkdir -p $(AGENTS)
 	for arch in amd64 arm64; do \
 	  GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags "-s -w" -o bin/runbook-agent-$$arch ./cmd/runbook-agent && \
-	  gzip -9nc bin/runbook-agent-$$arch > $(AGENTS)/linux-$$arch.gz || exit 1; \
+	  gzip -9nc bin/runbook-agent-$$arch > $(AGENTS)/linux-$$arch.gz && \
+	  sha256sum < bin/runbook-agent-$$arch | cut -d' ' -f1 > $(AGENTS)/linux-$$arch.sha256 || exit 1; \
 	done
 
 test:

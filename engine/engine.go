@@ -28,6 +28,14 @@ type Reader interface {
 	Read(ctx context.Context, q resource.Query) (resource.State, error)
 }
 
+// Snapshotter is a [Reader] that can tell much in one answer: a node at the far
+// end of a slow line. A Model that can have a snapshot needs no other reads.
+type Snapshotter interface {
+	// Snapshot returns all links, addresses and routes, which few is true for;
+	// or nothing, where they are more than max.
+	Snapshot(ctx context.Context, max int) (s resource.State, few bool, err error)
+}
+
 // Node is a machine that can be read and changed. Implementations are safe for
 // concurrent use, return as soon as ctx ends, and report what the machine's
 // kernel said as a [*NodeError] and a lost machine as [Unreachable].

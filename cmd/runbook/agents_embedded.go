@@ -3,41 +3,32 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
-	"embed"
-	"io"
+	_ "embed"
 	"strings"
-	"sync"
 
 	"runbook/engine"
 	"runbook/node/ssh"
 )
 
-// The agents that make has built just before: see the Makefile.
-//
-//go:embed agents/*.gz
-var embedded embed.FS
-
-var unpacked sync.Map // platform to ssh.Agent: the hash of each is taken once
+// The agents that make has built just before, and the hash of each as it is
+// when unpacked: see the Makefile.
+var (
+	//go:embed agents/linux-amd64.gz
+	amd64 []byte
+	//go:embed agents/linux-amd64.sha256
+	amd64Hash string
+	//go:embed agents/linux-arm64.gz
+	arm64 []byte
+	//go:embed agents/linux-arm64.sha256
+	arm64Hash string
+)
 
 func agentFor(platform string) (ssh.Agent, error) {
-	if a, ok := unpacked.Load(platform); ok {
-		return a.(ssh.Agent), nil
+	switch platform {
+	case "linux/amd64":
+		return ssh.Agent{Gzip: amd64, SHA256: strings.TrimSpace(amd64Hash)}, nil
+	case "linux/arm64":
+		return ssh.Agent{Gzip: arm64, SHA256: strings.TrimSpace(arm64Hash)}, nil
 	}
-	gz, err := embedded.ReadFile("agents/" + strings.ReplaceAll(platform, "/", "-") + ".gz")
-	if err != nil {
-		return ssh.Agent{}, engine.Internal.Errorf("this build carries no agent for %s", platform)
-	}
-	r, err := gzip.NewReader(bytes.NewReader(gz))
-	if err != nil {
-		return ssh.Agent{}, err
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return ssh.Agent{}, err
-	}
-	a := ssh.Agent{Gzip: gz, SHA256: hash(b)}
-	unpacked.Store(platform, a)
-	return a, nil
+	return ssh.Agent{}, engine.Unreachable.Errorf("this build carries no agent for %s", platform)
 }

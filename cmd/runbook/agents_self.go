@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"runtime"
 	"sync"
@@ -46,5 +48,5 @@ var self = sync.OnceValues(func() (ssh.Agent, error) {
 	if err := w.Close(); err != nil {
 		return ssh.Agent{}, err
 	}
-	return ssh.Agent{Gzip: gz.Bytes(), SHA256: hash(b)}, nil
+	return ssh.Agent{Gzip: gz.Bytes(), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))}, nil
 })

@@ -33,6 +33,10 @@ func explain(path string, err error) (cause, hint string) {
 	denied := "make " + dir + " writable for this user, or set XDG_STATE_HOME to another folder"
 	var lite *sqlite.Error
 	if !errors.As(err, &lite) {
+		var at *os.PathError
+		if errors.As(err, &at) && at.Path == path { // which is said already
+			err = at.Err
+		}
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
 			return "the disk is full", full

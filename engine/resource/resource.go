@@ -49,18 +49,23 @@ type Resource interface {
 	String() string
 }
 
-// decoders has one entry for each kind of resource.
-var decoders = map[Kind]func([]byte) (Resource, error){
+// decoders has one entry for each kind of resource: it adds a JSON list to s.
+var decoders = map[Kind]func(b []byte, s State) error{
 	KindLink:  decode[Link],
 	KindAddr:  decode[Addr],
 	KindRoute: decode[Route],
 	KindFacts: decode[Facts],
 }
 
-func decode[R Resource](b []byte) (Resource, error) {
-	var r R
-	err := json.Unmarshal(b, &r)
-	return r, err
+func decode[R Resource](b []byte, s State) error {
+	var list []R
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	for _, r := range list {
+		s[r.Key()] = r
+	}
+	return nil
 }
 
 // State is what is known of a node. A key with a value is present; a key with
@@ -86,7 +91,7 @@ func (s State) Clone() State { return maps.Clone(s) }
 func (s State) Select(q Query) State {
 	out := State{}
 	for k, r := range s {
-		if r != nil && q.Match(r) {
+		if r != nil && q.match(k.Kind(), r) {
 			out[k] = r
 		}
 	}
@@ -110,54 +115,50 @@ func Get[R Resource](s State, k Key) (R, bool) {
 	return r, ok
 }
 
-// entry is one key of a State in JSON.
-type entry struct {
-	Key   Key             `json:"key"`
-	Value json.RawMessage `json:"value,omitempty"` // missing: known to be absent
-}
+// absentKey is where the JSON form of a State lists the keys known to be absent.
+const absentKey Kind = "absent"
 
-// MarshalJSON writes s as a list of {"key", "value"} in the order of the keys.
+// MarshalJSON writes s as an object with a list for each kind, in the order of
+// the keys, and one for the keys known to be absent:
+//
+//	{"link": [{"name": "eth1", …}], "absent": ["route 10.20.0.0/16 table 254 metric 0"]}
 func (s State) MarshalJSON() ([]byte, error) {
-	list := make([]entry, 0, len(s))
+	lists := map[Kind][]any{}
 	for _, k := range s.Keys() {
-		e := entry{Key: k}
 		if r := s[k]; r != nil {
-			b, err := json.Marshal(r)
-			if err != nil {
-				return nil, err
-			}
-			e.Value = b
+			lists[k.Kind()] = append(lists[k.Kind()], r)
+		} else {
+			lists[absentKey] = append(lists[absentKey], k)
 		}
-		list = append(list, e)
 	}
-	return json.Marshal(list)
+	return json.Marshal(lists)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote. A kind that it does not know, or
-// a value that is not what its key says, is an error.
+// UnmarshalJSON reads what MarshalJSON wrote. A kind that it does not know is an error.
 func (s *State) UnmarshalJSON(b []byte) error {
-	var list []entry
-	if err := json.Unmarshal(b, &list); err != nil {
+	var lists map[Kind]json.RawMessage
+	if err := json.Unmarshal(b, &lists); err != nil {
 		return err
 	}
-	*s = make(State, len(list))
-	for _, e := range list {
-		if len(e.Value) == 0 {
-			(*s)[e.Key] = nil
+	*s = State{}
+	for kind, list := range lists {
+		if kind == absentKey {
+			var keys []Key
+			if err := json.Unmarshal(list, &keys); err != nil {
+				return fmt.Errorf("absent: %w", err)
+			}
+			for _, k := range keys {
+				(*s)[k] = nil
+			}
 			continue
 		}
-		dec := decoders[e.Key.Kind()]
+		dec := decoders[kind]
 		if dec == nil {
-			return fmt.Errorf("resource %q: unknown kind", e.Key)
+			return fmt.Errorf("there is no kind of resource %q", kind)
 		}
-		r, err := dec(e.Value)
-		if err != nil {
-			return fmt.Errorf("resource %q: %w", e.Key, err)
+		if err := dec(list, *s); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
 		}
-		if r.Key() != e.Key {
-			return fmt.Errorf("resource %q: its value is of %q", e.Key, r.Key())
-		}
-		(*s)[e.Key] = r
 	}
 	return nil
 }
@@ -183,8 +184,10 @@ type Selector struct {
 type Query []Selector
 
 // Match reports whether q selects r.
-func (q Query) Match(r Resource) bool {
-	kind := r.Key().Kind()
+func (q Query) Match(r Resource) bool { return q.match(r.Key().Kind(), r) }
+
+// match is Match for who knows the kind: keys are many, and made of text.
+func (q Query) match(kind Kind, r Resource) bool {
 	for _, s := range q {
 		if s.Kind == kind && r.Match(s) {
 			return true

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -55,18 +56,24 @@ func RouteKey(dst netip.Prefix, table Table, metric uint32) Key {
 
 // Key implements [Resource].
 func (r Route) Key() Key {
-	var b strings.Builder
-	fmt.Fprintf(&b, "route %s table %d metric %d", r.Dst, r.Table, r.Metric)
+	b := make([]byte, 0, 64) // no fmt: keys are made for every route that is read
+	b = append(b, "route "...)
+	b = r.Dst.AppendTo(b)
+	b = append(b, " table "...)
+	b = strconv.AppendUint(b, uint64(r.Table), 10)
+	b = append(b, " metric "...)
+	b = strconv.AppendUint(b, uint64(r.Metric), 10)
 	if r.Src.IsValid() {
-		fmt.Fprintf(&b, " from %s", r.Src)
+		b = append(b, " from "...)
+		b = r.Src.AppendTo(b)
 	}
 	if r.TOS != 0 {
-		fmt.Fprintf(&b, " tos %#x", r.TOS)
+		b = fmt.Appendf(b, " tos %#x", r.TOS)
 	}
 	if r.Nth != 0 {
-		fmt.Fprintf(&b, " #%d", r.Nth+1)
+		b = fmt.Appendf(b, " #%d", r.Nth+1)
 	}
-	return Key(b.String())
+	return Key(b)
 }
 
 // Family is 4 or 6.

@@ -190,6 +190,18 @@ func (p patient) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 	return s, late(ctx, err, within)
 }
 
+// Snapshot implements [engine.Snapshotter], where the node does.
+func (p patient) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
+	n, can := p.Node.(engine.Snapshotter)
+	if !can {
+		return nil, false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	s, few, err := n.Snapshot(ctx, max)
+	return s, few, late(ctx, err, answerWithin)
+}
+
 // late says in err that the deadline has passed, where it has.
 func late(ctx context.Context, err error, within time.Duration) error {
 	if err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {

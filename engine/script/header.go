@@ -37,7 +37,7 @@ type (
 
 // defaultRollout is what a runbook has that declares no rollout: one node is
 // tried, then, a minute later, all.
-var defaultRollout = engine.Rollout{Waves: []string{"1", "100%"}, Bake: engine.Duration(60e9)}
+var defaultRollout = engine.Rollout{Waves: []string{"1", "100%"}}
 
 // declare implements runbook(params = {…}, limits = limits(…), rollout = rollout(…)).
 func (b *headerBuilder) declare(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {

@@ -142,7 +142,7 @@ def run(node, p):
 			{Name: "a", Type: "string", Doc: "first", Required: true},
 		},
 		Limits:  limits,
-		Rollout: engine.Rollout{Waves: []string{"1", "100%"}, Bake: engine.Duration(60e9)},
+		Rollout: engine.Rollout{Waves: []string{"1", "100%"}},
 	})
 	if string(got) != string(want) {
 		t.Errorf("header\n%s, want\n%s", got, want)

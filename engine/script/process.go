@@ -1,13 +1,13 @@
 package script
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -125,7 +125,9 @@ func (p *process) kill() { p.cmd.Process.Kill() }
 func (p *process) reap() death {
 	err := p.cmd.Wait()
 	close(p.gone)
-	d := death{says: p.stderr.firstLine()}
+	text := p.stderr.text()
+	says := func(s string) bool { return strings.Contains(text, s) }
+	d := death{says: firstLine(text), noMemory: slices.ContainsFunc(outOfMemory, says)}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		d.status = exit.String()
@@ -135,8 +137,17 @@ func (p *process) reap() death {
 
 // death is how an evaluator ended that nobody has killed.
 type death struct {
-	status string // "exit status 2"
-	says   string // the first line that it wrote to stderr
+	status   string // "exit status 2"
+	says     string // the first line that it wrote to stderr
+	noMemory bool
+}
+
+// outOfMemory is what Go's runtime says when the kernel gives it no memory. Its
+// collector does not look whether it got some, and reads address 0; in code
+// outside the runtime that would be a panic, not a signal.
+var outOfMemory = []string{
+	"out of memory", "cannot allocate memory", "errno=12", "failed to reserve", "failed to allocate", "newosproc",
+	"SIGSEGV: segmentation violation\nPC=",
 }
 
 // err explains d, where the script was last seen at pos. The words of Go's
@@ -148,7 +159,7 @@ func (d death) err(pos string) *engine.Error {
 			Cause: "the script nests values or expressions too deeply",
 			Hint:  lastSeen,
 		}
-	case strings.Contains(d.says, "memory"):
+	case d.noMemory:
 		return &engine.Error{Code: engine.LimitHit, Pos: pos,
 			Cause: fmt.Sprintf("the script needs more than %d MB of memory", maxMemory>>20),
 			Hint:  lastSeen,
@@ -180,14 +191,18 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// firstLine is the line that says why: Go puts "runtime: …" lines before the
-// one that begins with "fatal error:".
-func (h *head) firstLine() string {
+func (h *head) text() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if i := bytes.Index(h.b, []byte("fatal error: ")); i >= 0 {
-		h.b = h.b[i:]
+	return string(h.b)
+}
+
+// firstLine is the line of text that says why a process ended: Go puts lines
+// with "runtime: …" before the one that begins with "fatal error:".
+func firstLine(text string) string {
+	if i := strings.Index(text, "fatal error: "); i >= 0 {
+		text = text[i:]
 	}
-	line, _, _ := bytes.Cut(h.b, []byte("\n"))
-	return string(line)
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"encoding/binary"
 	"os"
 	"strings"
@@ -103,7 +104,9 @@ func TestProtocol(t *testing.T) {
 			}
 			p, err := start(t, cfg, source("runbook()"))
 			if err == nil {
-				err = p.Run(t.Context(), node, &host{})
+				// Not so fast that what it says out of turn is in the next turn.
+				slow := func(context.Context, engine.Call) (any, error) { time.Sleep(300 * time.Millisecond); return nil, nil }
+				err = p.Run(t.Context(), node, &host{do: slow})
 			}
 			e := wantError(t, err, tt.code)
 			if !strings.Contains(e.Cause, tt.cause) {
@@ -116,8 +119,9 @@ func TestProtocol(t *testing.T) {
 // TestCannotMakeLight checks that an evaluator cannot hide an error that ends
 // the run.
 func TestCannotMakeLight(t *testing.T) {
+	t.Parallel()
 	how := `run:{"t":"call","run":1,"seq":1,"name":"drift","value":{}}`
-	p, err := start(t, Config{Command: []string{os.Args[0], "liar", how}, Deadline: 100 * time.Millisecond}, source("runbook()"))
+	p, err := start(t, Config{Command: []string{os.Args[0], "liar", how}, Deadline: 2 * time.Second}, source("runbook()"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -243,11 +243,12 @@ def run(node, p):
 
 // TestDeadlineIsOfComputing checks that a node may take its time.
 func TestDeadlineIsOfComputing(t *testing.T) {
-	p, err := start(t, Config{Deadline: 50 * time.Millisecond}, source("runbook()\ndef run(node, p):\n    node.facts()\n    node.facts()\n"))
+	t.Parallel()
+	p, err := start(t, Config{Deadline: time.Second}, source("runbook()\ndef run(node, p):\n    node.facts()\n    node.facts()\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{do: func(context.Context, engine.Call) (any, error) { time.Sleep(120 * time.Millisecond); return nil, nil }}
+	h := &host{do: func(context.Context, engine.Call) (any, error) { time.Sleep(1200 * time.Millisecond); return nil, nil }}
 	if err := p.Run(t.Context(), web1, h); err != nil {
 		t.Error(err)
 	}

@@ -20,6 +20,7 @@ var may = map[string][]string{
 	"engine/journal":    {"engine"},
 	"builtins":          {"engine"},
 	"node":              {"engine", "node"},
+	"node/nodetest":     {"engine", "node", "internal"},
 	"inventory":         {"engine"},
 	"lab":               {"engine", "node", "lab"},
 	"tui":               {"engine", "engine/rollout"},

@@ -46,6 +46,7 @@ const (
 	opPing  = "ping"
 	opRead  = "read"
 	opApply = "apply"
+	opWhole = "snapshot"
 )
 
 type request struct {
@@ -54,12 +55,14 @@ type request struct {
 	Timeout int64          `json:"timeout_ms,omitempty"` // from its arrival; clocks differ between machines
 	Query   resource.Query `json:"query,omitempty"`
 	Edit    *engine.Edit   `json:"edit,omitempty"`
+	Max     int            `json:"max,omitempty"` // of a snapshot
 }
 
 type response struct {
 	ID    uint64         `json:"id"`
 	Hello *hello         `json:"hello,omitempty"` // in the first frame, and only there
 	State resource.State `json:"state,omitzero"`
+	Few   bool           `json:"few,omitempty"` // of a snapshot
 	Error *wireError     `json:"error,omitempty"`
 }
 

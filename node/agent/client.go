@@ -38,7 +38,10 @@ type Client struct {
 	pending map[uint64]chan response
 }
 
-var _ engine.Node = (*Client)(nil)
+var (
+	_ engine.Node        = (*Client)(nil)
+	_ engine.Snapshotter = (*Client)(nil)
+)
 
 // errClosed is why a connection ended that was closed here.
 var errClosed = errors.New("the connection is closed")
@@ -58,18 +61,27 @@ func NewClient(conn io.ReadWriteCloser, p Peer) *Client {
 	hello := make(chan struct{})
 	c.work.Go(func() { c.receive(hello) })
 	c.work.Go(c.transmit)
-	c.work.Go(func() { c.watch(hello) })
+	every, patience := pingEvery, deadAfter
+	c.work.Go(func() { c.watch(hello, every, patience) })
 	return c
 }
 
 // Read implements engine.Node.
 func (c *Client) Read(ctx context.Context, q resource.Query) (resource.State, error) {
-	return c.call(ctx, request{Op: opRead, Query: q})
+	r, err := c.call(ctx, request{Op: opRead, Query: q})
+	return r.State, err
 }
 
 // Apply implements engine.Node.
 func (c *Client) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
-	return c.call(ctx, request{Op: opApply, Edit: &e})
+	r, err := c.call(ctx, request{Op: opApply, Edit: &e})
+	return r.State, err
+}
+
+// Snapshot implements engine.Snapshotter.
+func (c *Client) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
+	r, err := c.call(ctx, request{Op: opWhole, Max: max})
+	return r.State, r.Few, err
 }
 
 // Close implements engine.Node. Calls that wait get an error.
@@ -80,9 +92,9 @@ func (c *Client) Close() error {
 }
 
 // call sends q and waits for its answer, for the end of ctx or of the connection.
-func (c *Client) call(ctx context.Context, q request) (resource.State, error) {
+func (c *Client) call(ctx context.Context, q request) (response, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, c.ended(ctx)
+		return response{}, c.ended(ctx)
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		q.Timeout = max(time.Until(deadline).Milliseconds(), 1)
@@ -101,41 +113,41 @@ func (c *Client) call(ctx context.Context, q request) (resource.State, error) {
 
 	b, err := frame(q)
 	if err != nil {
-		return nil, err
+		return response{}, err
 	}
 	select {
 	case c.out <- b:
 	case <-ctx.Done():
-		return nil, c.ended(ctx)
+		return response{}, c.ended(ctx)
 	case <-c.gone:
-		return nil, c.err
+		return response{}, c.err
 	}
 	select {
 	case r := <-answer:
 		return c.result(r)
 	case <-ctx.Done():
-		return nil, c.ended(ctx)
+		return response{}, c.ended(ctx)
 	case <-c.gone:
 		select {
 		case r := <-answer: // it came just before the end
 			return c.result(r)
 		default:
-			return nil, c.err
+			return response{}, c.err
 		}
 	}
 }
 
-func (c *Client) result(r response) (resource.State, error) {
+func (c *Client) result(r response) (response, error) {
 	err := r.Error.err()
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, c.late(err)
+		return response{}, c.late(err)
 	case err != nil:
-		return nil, err
+		return response{}, err
 	case r.State == nil:
-		return resource.State{}, nil
+		r.State = resource.State{}
 	}
-	return r.State, nil
+	return r, nil
 }
 
 // ended is the error of a call whose ctx has ended.
@@ -196,7 +208,7 @@ func (c *Client) receive(said chan<- struct{}) {
 }
 
 // watch ends the connection when the agent does not say hello, or falls silent.
-func (c *Client) watch(said <-chan struct{}) {
+func (c *Client) watch(said <-chan struct{}, every, patience time.Duration) {
 	late := time.NewTimer(helloAfter)
 	defer late.Stop()
 	select {
@@ -207,7 +219,7 @@ func (c *Client) watch(said <-chan struct{}) {
 	case <-c.gone:
 		return
 	}
-	tick := time.NewTicker(pingEvery)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	ping, _ := frame(request{Op: opPing}) // id 0: nobody waits for the answer
 	for {
@@ -216,7 +228,7 @@ func (c *Client) watch(said <-chan struct{}) {
 		case <-c.gone:
 			return
 		}
-		if silent := time.Since(time.Unix(0, c.heard.Load())); silent > deadAfter {
+		if silent := time.Since(time.Unix(0, c.heard.Load())); silent > patience {
 			c.fail(fmt.Errorf("it has been silent for %v", silent.Round(time.Second)))
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -16,6 +17,10 @@ import (
 
 // finishTime is how long requests may take to come to an end after the controller is gone.
 const finishTime = 10 * time.Second
+
+// largeAnswer is the size in bytes from which an answer's memory is given back
+// to the node at once, and not when the runtime gets round to it.
+const largeAnswer = 1 << 20
 
 // chunk is how much is written at once. Each that the controller takes shows that it is there.
 const chunk = 64 << 10
@@ -28,9 +33,10 @@ const chunk = 64 << 10
 func Serve(ctx context.Context, in io.Reader, out io.Writer, n engine.Node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	silence := time.NewTimer(deadAfter)
+	patience := deadAfter
+	silence := time.NewTimer(patience)
 	defer silence.Stop()
-	s := &server{node: n, out: out, heard: func() { silence.Reset(deadAfter) }, ended: make(chan error, 1)}
+	s := &server{node: n, out: out, heard: func() { silence.Reset(patience) }, ended: make(chan error, 1)}
 	s.send(response{Hello: &hello{Version: Version, PID: os.Getpid()}})
 	go s.receive(ctx, in)
 
@@ -38,7 +44,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, n engine.Node) erro
 	select {
 	case err = <-s.ended:
 	case <-silence.C:
-		err = fmt.Errorf("no sign of the controller for %v", deadAfter)
+		err = fmt.Errorf("no sign of the controller for %v", patience)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -93,35 +99,45 @@ func (s *server) handle(ctx context.Context, q request) {
 		defer cancel()
 	}
 	var state resource.State
+	var few bool
 	var err error
+	whole, can := s.node.(engine.Snapshotter)
 	switch {
 	case q.Op == opRead:
 		state, err = s.node.Read(ctx, q.Query)
 	case q.Op == opApply && q.Edit != nil:
 		state, err = s.node.Apply(ctx, *q.Edit)
+	case q.Op == opWhole && can:
+		state, few, err = whole.Snapshot(ctx, q.Max)
+	case q.Op == opWhole: // few is false: it must be asked piece by piece
 	default:
 		err = fmt.Errorf("the agent knows no request %q", q.Op)
 	}
-	s.send(response{ID: q.ID, State: state, Error: toWire(err)})
+	if s.send(response{ID: q.ID, State: state, Few: few, Error: toWire(err)}) > largeAnswer {
+		state = nil
+		debug.FreeOSMemory()
+	}
 }
 
-// send writes one frame. An answer that does not fit becomes an error.
-func (s *server) send(r response) {
+// send writes one frame and returns its size. An answer that does not fit becomes an error.
+func (s *server) send(r response) int {
 	b, err := frame(r)
 	if err != nil {
 		b, _ = frame(response{ID: r.ID, Error: toWire(err)})
 	}
+	size := len(b)
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	for len(b) > 0 {
 		n, err := s.out.Write(b[:min(chunk, len(b))])
 		if err != nil {
 			s.end(fmt.Errorf("write to the controller: %w", err))
-			return
+			return size
 		}
 		s.heard()
 		b = b[n:]
 	}
+	return size
 }
 
 // end has Serve return err, if it is the first reason to.

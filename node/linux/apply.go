@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -47,7 +48,7 @@ func (n *Node) change(ctx context.Context, e engine.Edit) error {
 	if err != nil {
 		return err
 	}
-	routes, err := n.routes(ctx, slices.Concat(e.Query, touched))
+	routes, err := n.routes(ctx, slices.Concat(e.Query, touched), math.MaxInt)
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func halfDone(err, back error) error {
 
 // putBack makes the routes of groups what they were, last changed first.
 func (n *Node) putBack(ctx context.Context, groups []routeGroup, touched resource.Query) error {
-	routes, err := n.routes(ctx, touched)
+	routes, err := n.routes(ctx, touched, math.MaxInt)
 	if err != nil {
 		return err
 	}

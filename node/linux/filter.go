@@ -137,7 +137,7 @@ func uses(hops []byte, index uint32) bool {
 
 // routes returns the routes that q selects, in the order in which the kernel
 // tries those of one identity. Only these are decoded.
-func (n *Node) routes(ctx context.Context, q resource.Query) ([]route, error) {
+func (n *Node) routes(ctx context.Context, q resource.Query, max int) ([]route, error) {
 	names := names{node: n}
 	var out []route
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -148,7 +148,7 @@ func (n *Node) routes(ctx context.Context, q resource.Query) ([]route, error) {
 		if len(fs) == 0 {
 			continue
 		}
-		found, err := n.dumpRoutes(ctx, family, fs)
+		found, err := n.dumpRoutes(ctx, family, fs, max-len(out))
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +172,12 @@ type candidate struct {
 	nth int
 }
 
-func (n *Node) dumpRoutes(ctx context.Context, family uint8, fs []filter) ([]candidate, error) {
+// errTooMany says that there are more routes than were asked for at most.
+var errTooMany = errors.New("too many routes")
+
+// dumpRoutes returns the routes that a filter lets pass. Once there are more
+// than max of them it stops listening and returns errTooMany.
+func (n *Node) dumpRoutes(ctx context.Context, family uint8, fs []filter, max int) ([]candidate, error) {
 	table := fs[0].table
 	for _, f := range fs {
 		if f.table != table {
@@ -185,6 +190,8 @@ func (n *Node) dumpRoutes(ctx context.Context, family uint8, fs []filter) ([]can
 		req = putU32(req, unix.RTA_TABLE, table)
 	}
 
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var out []candidate
 	var last identity
 	var nth int
@@ -201,10 +208,17 @@ func (n *Node) dumpRoutes(ctx context.Context, family uint8, fs []filter) ([]can
 		}
 		for i := range fs {
 			if fs[i].match(&s) {
+				if len(out) > max {
+					stop()
+					return
+				}
 				out = append(out, candidate{bytes.Clone(msg), nth})
 				return
 			}
 		}
 	})
+	if len(out) > max {
+		return nil, errTooMany
+	}
 	return out, err
 }

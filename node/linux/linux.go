@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/vishvananda/netns"
@@ -42,7 +43,10 @@ type Node struct {
 	closed bool
 }
 
-var _ engine.Node = (*Node)(nil)
+var (
+	_ engine.Node        = (*Node)(nil)
+	_ engine.Snapshotter = (*Node)(nil)
+)
 
 // Open returns the kernel as seen from the network namespace of the process.
 func Open() (*Node, error) { return open(netns.None()) }
@@ -90,7 +94,7 @@ func (n *Node) Close() error {
 // Read implements engine.Reader. Each kind of resource that q asks for costs
 // one dump for each family, however many selectors there are.
 func (n *Node) Read(ctx context.Context, q resource.Query) (resource.State, error) {
-	routes, err := n.routes(ctx, q)
+	routes, err := n.routes(ctx, q, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +106,26 @@ func (n *Node) Read(ctx context.Context, q resource.Query) (resource.State, erro
 		out[r.Key()] = r.Route
 	}
 	return out, nil
+}
+
+// Snapshot implements engine.Snapshotter. Of a node with more than max routes
+// it reads no more than so many.
+func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
+	routes, err := n.routes(ctx, resource.Query{{Kind: resource.KindRoute}}, max)
+	if errors.Is(err, errTooMany) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	out, err := n.readOthers(ctx, resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}})
+	if err != nil || len(out)+len(routes) > max {
+		return nil, false, err
+	}
+	for _, r := range routes {
+		out[r.Key()] = r.Route
+	}
+	return out, true, nil
 }
 
 // readOthers reads what q selects of everything but routes.

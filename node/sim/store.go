@@ -18,6 +18,27 @@ type store struct {
 	src   engine.Reader  // nil: known is complete
 	known resource.State // a nil value: absent, whatever src says
 	read  resource.Query // what known holds all of
+	asked bool           // src was asked for a snapshot
+}
+
+// snapshotMax is how many resources a snapshot may have: some tens of
+// kilobytes on the wire, in place of two reads and one more for every change.
+const snapshotMax = 300
+
+// snapshot fills the store at once, where src can and holds little.
+func (s *store) snapshot(ctx context.Context) error {
+	src, can := s.src.(engine.Snapshotter)
+	if !can || s.asked {
+		return nil
+	}
+	s.asked = true
+	all, few, err := src.Snapshot(ctx, snapshotMax)
+	if err != nil || !few {
+		return err
+	}
+	s.known = all
+	s.read = resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute}}
+	return nil
 }
 
 // load makes known hold all that q selects, by at most one read from src.
@@ -27,6 +48,11 @@ func (s *store) load(ctx context.Context, q resource.Query) error {
 	}
 	if s.src == nil {
 		return nil
+	}
+	if slices.ContainsFunc(q, func(s resource.Selector) bool { return s.Kind != resource.KindFacts }) {
+		if err := s.snapshot(ctx); err != nil {
+			return err
+		}
 	}
 	missing := subtract(q, s.read)
 	if len(missing) == 0 {

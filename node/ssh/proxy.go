@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -82,6 +83,9 @@ type jump struct {
 	users  int // guarded by pool.mu
 }
 
+// jumpCount numbers the connections that are not shared.
+var jumpCount atomic.Int64
+
 type jumpPool struct {
 	mu    sync.Mutex
 	jumps map[string]*jump
@@ -96,7 +100,10 @@ func (p *jumpPool) get(ctx context.Context, t Target, depth int) (*jump, error) 
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%+v %p", s, t.DialContext)
+	key := fmt.Sprintf("%+v", s)
+	if t.DialContext != nil { // two dialers may lead to two hosts, and cannot be told apart
+		key += fmt.Sprint(" ", jumpCount.Add(1))
+	}
 	p.mu.Lock()
 	j := p.jumps[key]
 	if j == nil {

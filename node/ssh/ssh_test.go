@@ -25,6 +25,7 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/resource"
+	"runbook/internal/integration"
 	"runbook/node/nodetest"
 )
 
@@ -240,9 +241,7 @@ func TestSudo(t *testing.T) {
 	sudoers := func(line string) string {
 		return "echo 'Defaults !fqdn' >sudoers; echo '" + line + "' >>sudoers; chmod 440 sudoers; mount --bind sudoers /etc/sudoers\n"
 	}
-	if _, err := os.Stat("/usr/bin/sudo"); err != nil {
-		t.Skip("this test needs the program sudo, which is not installed")
-	}
+	integration.Need(t, "sudo")
 	s := startServer(t, setup{user: "rbtest", script: sudoers("rbtest ALL=(root) NOPASSWD: ALL")})
 	to := s.target(t)
 	to.User, to.Become = "rbtest", "sudo"
@@ -384,13 +383,14 @@ Host *
 func TestJumpHostIsShared(t *testing.T) {
 	s := startServer(t, setup{})
 	to := s.target(t)
-	var dialed atomic.Int32
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dialed.Add(1)
-		return s.dial(ctx, network, addr)
+	to.DialContext = nil
+	addr, dialed := countingProxy(t, joinPort("127.0.0.1", s.port))
+	known, err := os.ReadFile(s.knownHosts)
+	if err != nil {
+		t.Fatal(err)
 	}
-	to.DialContext = dial
-	to.ProxyJump = fmt.Sprintf("root@127.0.0.1:%d", s.port)
+	s.file(t, "known_hosts", string(known)+knownhosts.Line([]string{addr}, s.keys[0])+"\n")
+	to.ProxyJump = "root@" + addr
 	var all sync.WaitGroup
 	for range 5 {
 		all.Go(func() {
@@ -404,11 +404,43 @@ func TestJumpHostIsShared(t *testing.T) {
 		t.Errorf("%d connections to the jump host, want 1", n)
 	}
 	to.Port = freePort(t, "")
-	_, err := reach(t, to)
+	_, err = reach(t, to)
 	unreachable(t, err, "by way of root@")
 	to.ProxyJump = fmt.Sprintf("root@127.0.0.1:%d", freePort(t, ""))
 	_, err = reach(t, to)
 	unreachable(t, err, "connection refused")
+}
+
+// countingProxy passes connections on to an address, and counts them.
+func countingProxy(t *testing.T, to string) (string, *atomic.Int32) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	var count atomic.Int32
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			count.Add(1)
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				near.Close()
+				return
+			}
+			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+				go func() {
+					io.Copy(way[0], way[1])
+					way[0].Close()
+				}()
+			}
+		}
+	}()
+	return l.Addr().String(), &count
 }
 
 func TestSSHAgent(t *testing.T) {

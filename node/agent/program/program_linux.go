@@ -20,9 +20,9 @@ func Main() {
 	if len(os.Args) == 2 && os.Args[1] == "check" {
 		os.Exit(0)
 	}
-	// A node has many things to do that matter more. Nothing is kept between
-	// requests, so what the limit costs is collecting garbage while a large answer is made.
-	debug.SetMemoryLimit(8 << 20)
+	// A node has more important things to do. Next to nothing is kept between
+	// requests, so above this only garbage is collected sooner.
+	debug.SetMemoryLimit(32 << 20)
 	// The end of the connection is the end of stdin. Being killed by one of
 	// these instead could leave a change half made.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT)

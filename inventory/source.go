@@ -1,0 +1,314 @@
+package inventory
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"runbook/engine"
+)
+
+// This file is the model between the reader of a format and an [Inventory]: a
+// reader fills in a source, whatever it reads, and build resolves it.
+
+// source is what a file says, unresolved.
+type source struct {
+	file     string
+	defaults settings
+	groups   table[group]
+	nodes    table[member]
+}
+
+// settings is what can be said at each level. What is zero was not said.
+type settings struct {
+	vars   map[string]any
+	ssh    SSH
+	become Become
+}
+
+// group is what a file says of one group.
+type group struct {
+	named
+	settings
+	nodes    []named // listed in it
+	children []named
+
+	parents []*group // set by build
+	depth   int      // 1 + the largest of its parents'; 0 while unknown
+}
+
+// member is what a file says of one node.
+type member struct {
+	named
+	settings
+	groups []named
+}
+
+// named is a name and its place in the file.
+type named struct {
+	name string
+	pos  string // file:line:col
+}
+
+// table keeps what has a name in the order in which it was first named.
+type table[T any] struct {
+	list   []*T
+	byName map[string]*T
+}
+
+// get returns the T called name, made by new where it is named for the first time.
+func (t *table[T]) get(name string, make func() *T) *T {
+	if v, ok := t.byName[name]; ok {
+		return v
+	}
+	if t.byName == nil {
+		t.byName = map[string]*T{}
+	}
+	v := make()
+	t.byName[name] = v
+	t.list = append(t.list, v)
+	return v
+}
+
+// group returns the group that n names.
+func (s *source) group(n named) *group {
+	return s.groups.get(n.name, func() *group { return &group{named: n} })
+}
+
+// node returns the node that n names.
+func (s *source) node(n named) *member {
+	return s.nodes.get(n.name, func() *member { return &member{named: n} })
+}
+
+var (
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	reserved = []string{"all", "and", "or", "not"}
+)
+
+// badName says what is wrong with the name of a node or a group, or "".
+func badName(name string) string {
+	switch {
+	case slices.Contains(reserved, strings.ToLower(name)):
+		return fmt.Sprintf("%q is a word of selections and cannot be a name", name)
+	case len(name) > 253: // the longest name in DNS
+		return "a name has at most 253 characters"
+	case !nameForm.MatchString(name):
+		return fmt.Sprintf(`%q is not a name: want letters, digits, "_", "." and "-", and none of the last two first`, name)
+	}
+	return ""
+}
+
+// override gives s what o says.
+func (s *settings) override(o settings) {
+	for k, v := range o.vars {
+		if s.vars == nil {
+			s.vars = map[string]any{}
+		}
+		s.vars[k] = v
+	}
+	to, from := &s.ssh, o.ssh
+	to.Host = cmp.Or(from.Host, to.Host)
+	to.Port = cmp.Or(from.Port, to.Port)
+	to.User = cmp.Or(from.User, to.User)
+	to.ProxyJump = cmp.Or(from.ProxyJump, to.ProxyJump)
+	to.Config = cmp.Or(from.Config, to.Config)
+	if from.Identity != nil {
+		to.Identity = from.Identity
+	}
+	if from.KnownHosts != nil {
+		to.KnownHosts = from.KnownHosts
+	}
+	s.become = cmp.Or(o.become, s.become)
+}
+
+// build resolves what s says.
+func (s *source) build() (*Inventory, error) {
+	if len(s.nodes.list) == 0 {
+		return nil, &engine.Error{
+			Code: engine.Invalid, Pos: s.file + ":1:1", Cause: "the inventory has no nodes", Hint: "name them under nodes: or in a group's nodes:",
+		}
+	}
+	for _, n := range s.nodes.list {
+		if g, ok := s.groups.byName[n.name]; ok {
+			return nil, invalid(n.pos, "", "%s is a node here and a group at %s", n.name, g.pos)
+		}
+	}
+	if err := s.link(); err != nil {
+		return nil, err
+	}
+	if err := s.measure(); err != nil {
+		return nil, err
+	}
+	direct, err := s.memberships()
+	if err != nil {
+		return nil, err
+	}
+	inv := &Inventory{path: s.file, index: map[string]int{}, groups: map[string][]int{}}
+	rank := map[*group]int{} // the place in the file
+	for i, g := range s.groups.list {
+		rank[g] = i
+		inv.names = append(inv.names, g.name)
+		inv.groups[g.name] = nil
+	}
+	for i, m := range s.nodes.list {
+		groups := ancestors(direct[m])
+		slices.SortFunc(groups, func(a, b *group) int {
+			return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(rank[a], rank[b]))
+		})
+		inv.nodes = append(inv.nodes, s.resolve(m, groups))
+		inv.index[m.name] = i
+		for _, g := range groups {
+			inv.groups[g.name] = append(inv.groups[g.name], i)
+		}
+	}
+	return inv, nil
+}
+
+// resolve is m with what defaults and its groups, the weakest first, give it.
+func (s *source) resolve(m *member, groups []*group) Node {
+	all := settings{ssh: SSH{Host: m.name}, become: BecomeNone}
+	all.override(s.defaults)
+	n := Node{Name: m.name, Pos: m.pos}
+	for _, g := range groups {
+		all.override(g.settings)
+		n.Groups = append(n.Groups, g.name)
+	}
+	all.override(m.settings)
+	slices.Sort(n.Groups)
+	n.Vars, n.SSH, n.Become = all.vars, all.ssh, all.become
+	return n
+}
+
+// link gives each group its parents.
+func (s *source) link() error {
+	for _, g := range s.groups.list {
+		for _, c := range g.children {
+			child, err := s.known(c)
+			if err != nil {
+				return err
+			}
+			child.parents = append(child.parents, g)
+		}
+	}
+	return nil
+}
+
+// known returns the group that n refers to.
+func (s *source) known(n named) (*group, error) {
+	if g, ok := s.groups.byName[n.name]; ok {
+		return g, nil
+	}
+	names := make([]string, 0, len(s.groups.list))
+	for _, g := range s.groups.list {
+		names = append(names, g.name)
+	}
+	hint := didYouMean(n.name, names)
+	if _, ok := s.nodes.byName[n.name]; ok {
+		hint = n.name + " is a node; nodes stand under nodes:"
+	}
+	return nil, invalid(n.pos, cmp.Or(hint, "a group is defined under groups:, if only as "+n.name+":"), "there is no group %q", n.name)
+}
+
+// measure gives each group its depth, and finds groups inside themselves. It
+// takes away groups without parents, then those whose parents are all gone:
+// what is left is in a circle, or below one.
+func (s *source) measure() error {
+	missing := map[*group]int{}
+	var ready []*group
+	for _, g := range s.groups.list {
+		if missing[g] = len(g.parents); len(g.parents) == 0 {
+			ready = append(ready, g)
+		}
+	}
+	for len(ready) > 0 {
+		g := ready[0]
+		ready = ready[1:]
+		g.depth = 1
+		for _, p := range g.parents {
+			g.depth = max(g.depth, p.depth+1)
+		}
+		for _, c := range g.children {
+			child := s.groups.byName[c.name]
+			if missing[child]--; missing[child] == 0 {
+				ready = append(ready, child)
+			}
+		}
+	}
+	for _, g := range s.groups.list {
+		if g.depth == 0 {
+			return circle(g)
+		}
+	}
+	return nil
+}
+
+// circle is the error for the circle that g is in or below.
+func circle(g *group) error {
+	unmeasured := func(p *group) bool { return p.depth == 0 }
+	up := []*group{g}
+	for {
+		last := up[len(up)-1]
+		p := last.parents[slices.IndexFunc(last.parents, unmeasured)]
+		start := slices.Index(up, p)
+		if up = append(up, p); start < 0 {
+			continue
+		}
+		up = up[start:]
+		slices.Reverse(up)
+		var names []string
+		for _, g := range up {
+			names = append(names, g.name)
+		}
+		// The place is where the first of them lists the second.
+		i := slices.IndexFunc(up[0].children, func(c named) bool { return c.name == names[1] })
+		return invalid(up[0].children[i].pos, "", "group %s is inside itself: %s", names[0], strings.Join(names, " > "))
+	}
+}
+
+// memberships returns the groups that each node is in by name, once each.
+func (s *source) memberships() (map[*member][]*group, error) {
+	direct := map[*member][]*group{}
+	add := func(m *member, g *group) {
+		if !slices.Contains(direct[m], g) {
+			direct[m] = append(direct[m], g)
+		}
+	}
+	for _, g := range s.groups.list {
+		for _, n := range g.nodes {
+			add(s.nodes.byName[n.name], g)
+		}
+	}
+	for _, m := range s.nodes.list {
+		for _, n := range m.groups {
+			g, err := s.known(n)
+			if err != nil {
+				return nil, err
+			}
+			add(m, g)
+		}
+	}
+	return direct, nil
+}
+
+// ancestors returns groups and all that hold them.
+func ancestors(groups []*group) []*group {
+	seen := map[*group]bool{}
+	todo := slices.Clone(groups)
+	for len(todo) > 0 {
+		g := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !seen[g] {
+			seen[g] = true
+			todo = append(todo, g.parents...)
+		}
+	}
+	return slices.Collect(maps.Keys(seen))
+}
+
+// invalid is an error at a place in a file or in a selection.
+func invalid(pos, hint, format string, args ...any) *engine.Error {
+	return &engine.Error{Code: engine.Invalid, Pos: pos, Cause: fmt.Sprintf(format, args...), Hint: hint}
+}
