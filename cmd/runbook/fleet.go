@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"runbook/engine"
 	"runbook/inventory"
@@ -21,10 +22,12 @@ type fleetFlags struct {
 	inventory string
 	selection string
 	lab       int
-	names     []string // of a saved plan: these nodes, in this order, in place of a selection
+	flags     *pflag.FlagSet // tells --lab 0 from none
+	names     []string       // of a saved plan: these nodes, in this order, in place of a selection
 }
 
 func (f *fleetFlags) add(c *cobra.Command) {
+	f.flags = c.Flags()
 	c.Flags().StringVarP(&f.inventory, "inventory", "i", "", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
 	c.Flags().StringVarP(&f.selection, "nodes", "n", "", "which nodes: names, globs, groups, all: 'web and not web-3'")
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
@@ -46,9 +49,9 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 	var fl *fleet
 	var err error
 	switch {
-	case f.lab != 0 && f.inventory != "":
+	case f.flags.Changed("lab") && f.inventory != "":
 		return nil, engine.Invalid.Errorf("--lab makes nodes of its own: leave out -i %s", f.inventory)
-	case f.lab != 0:
+	case f.flags.Changed("lab"):
 		fl, err = throwAway(ctx, f.lab)
 	case f.inventory == labName:
 		fl, err = standing()
@@ -59,16 +62,13 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 		return nil, err
 	}
 	// A lab's nodes are all meant where nothing is said: it was made to be changed.
-	chosen, err := inventory.FromNames(labName, names(fl.nodes)).Select(or(f.selection, "all"))
-	if err == nil && f.names != nil {
-		chosen, err = inventory.FromNames(labName, names(fl.nodes)).Named(f.names)
-	}
+	f.selection = or(f.selection, "all")
+	chosen, err := f.choose(inventory.FromNames(labName, names(fl.nodes)))
 	if err != nil {
 		fl.close()
 		return nil, err
 	}
-	fl.nodes = infos(chosen)
-	fl.selection = or(f.selection, "all")
+	fl.nodes, fl.selection = infos(chosen), f.selection
 	return fl, nil
 }
 
@@ -90,7 +90,7 @@ func names(nodes []engine.NodeInfo) []string {
 func infos(nodes []inventory.Node) []engine.NodeInfo {
 	out := make([]engine.NodeInfo, len(nodes))
 	for i, n := range nodes {
-		out[i] = engine.NodeInfo{Name: n.Name, Groups: n.Groups, Vars: n.Vars}
+		out[i] = n.Info()
 	}
 	return out
 }
@@ -109,15 +109,7 @@ func (f fleetFlags) fromInventory() (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	var chosen []inventory.Node
-	if f.names != nil {
-		chosen, err = inv.Named(f.names)
-	} else {
-		if f.selection == "" {
-			return nil, &engine.Error{Code: engine.Invalid, Cause: "no nodes are selected", Hint: "-n NAME, -n GROUP, -n 'web and not web-3'; every node is -n all"}
-		}
-		chosen, err = inv.Select(f.selection)
-	}
+	chosen, err := f.choose(inv)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +121,18 @@ func (f fleetFlags) fromInventory() (*fleet, error) {
 		path = abs
 	}
 	return &fleet{nodes: infos(chosen), dialer: targets, inventory: path, selection: f.selection, close: func() {}}, nil
+}
+
+// choose returns the nodes of inv that are meant. Nothing said is an error, never all.
+func (f fleetFlags) choose(inv *inventory.Inventory) ([]inventory.Node, error) {
+	switch {
+	case f.names != nil:
+		return inv.Named(f.names)
+	case f.selection == "":
+		return nil, &engine.Error{Code: engine.Invalid, Cause: "no nodes are selected", Hint: "-n NAME, -n GROUP, -n 'web and not web-3'; every node is -n all"}
+	default:
+		return inv.Select(f.selection)
+	}
 }
 
 // sshDialer reaches nodes over SSH.
@@ -144,11 +148,15 @@ func (d sshDialer) Dial(ctx context.Context, name string) (engine.Node, error) {
 }
 
 func target(n inventory.Node) ssh.Target {
-	return ssh.Target{
-		Name: n.Name, Host: or(n.SSH.Host, n.Name), Port: n.SSH.Port, User: n.SSH.User,
+	t := ssh.Target{
+		Name: n.Name, Host: n.SSH.Host, Port: n.SSH.Port, User: n.SSH.User,
 		IdentityFiles: n.SSH.Identity, KnownHosts: n.SSH.KnownHosts, ProxyJump: n.SSH.ProxyJump,
-		ConfigFile: n.SSH.Config, Become: n.Become, Agents: carried,
+		ConfigFile: n.SSH.Config, Agents: carried,
 	}
+	if n.Become == inventory.BecomeSudo {
+		t.Become = "sudo"
+	}
+	return t
 }
 
 // standing is the lab that `runbook lab up` made.

@@ -53,8 +53,13 @@ func runScripts(t *testing.T, dir string) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers},
 	})
+}
+
+// answers makes a file the standard input of the next exits: answers FILE
+func answers(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv("ANSWERS", ts.MkAbs(args[0]))
 }
 
 // exits runs runbook and wants an exit code: exits CODE ARG…
@@ -74,6 +79,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		if v := ts.Getenv(k); v != "" {
 			cmd.Env = append(cmd.Env, k+"="+v)
 		}
+	}
+	if a := ts.Getenv("ANSWERS"); a != "" {
+		f, err := os.Open(a)
+		ts.Check(err)
+		defer f.Close()
+		cmd.Stdin = f
+		ts.Setenv("ANSWERS", "")
 	}
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	err := cmd.Run()

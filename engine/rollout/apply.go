@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,7 +171,7 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 	if len(todo) == 0 {
 		return
 	}
-	a.emit(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %d nodes", nth, of, len(todo))})
+	a.emit(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
 	for i := 0; a.Confirm != nil && i < len(todo); i++ {
 		if !a.goesOn(ctx) {
 			return
@@ -195,6 +196,19 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 	if a.Confirm == nil {
 		a.parallel(ctx, nth, todo)
 	}
+}
+
+// list is the first nodes of a wave, and how many there are.
+func list(plans []*engine.NodePlan) string {
+	var names []string
+	for _, p := range plans[:min(len(plans), 3)] {
+		names = append(names, p.Node)
+	}
+	s := strings.Join(names, ", ")
+	if n := len(plans) - len(names); n > 0 {
+		s += fmt.Sprintf(" and %d more", n)
+	}
+	return s
 }
 
 // ask puts q, and takes the question back when the run is stopped.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -23,6 +24,7 @@ import (
 const (
 	maxMemory   = 256 << 20 // bytes of data; what goes beyond ends the process
 	collectFrom = 128 << 20 // bytes from which the collector works hard
+	maxProcs    = 4         // threads that compute
 	maxStack    = 64 << 20  // bytes of one goroutine's stack; what goes beyond ends the process
 )
 
@@ -49,6 +51,7 @@ func Main(ops engine.Operations) {
 
 // confine gives up what a script has no use for.
 func confine() error {
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), maxProcs)) // with cgo, every thread has a stack of 8 MB
 	debug.SetMemoryLimit(collectFrom)
 	debug.SetMaxStack(maxStack)
 	if err := closeInherited(); err != nil {
