@@ -55,6 +55,34 @@ type Node interface {
 	Close() error
 }
 
+// Sequencer is a [Node] that can do several edits in one request: a round trip
+// for all of them in place of one for each.
+type Sequencer interface {
+	// ApplyAll does the edits in order, each as Apply would, and returns what
+	// was read after each. It stops at the first one that fails, whose error it
+	// returns, or that does not read back as e.After, whose state is then the last.
+	ApplyAll(ctx context.Context, edits []Edit) ([]resource.State, error)
+}
+
+// ApplyAll does edits to n, in one request where n is a [Sequencer].
+func ApplyAll(ctx context.Context, n Node, edits []Edit) ([]resource.State, error) {
+	if s, can := n.(Sequencer); can {
+		return s.ApplyAll(ctx, edits)
+	}
+	var found []resource.State
+	for _, e := range edits {
+		s, err := n.Apply(ctx, e)
+		if err != nil {
+			return found, err
+		}
+		found = append(found, s)
+		if len(resource.Compare(e.After, s)) > 0 {
+			break
+		}
+	}
+	return found, nil
+}
+
 // Model is a node in memory that predicts what the kernel would do. It is
 // seeded from a real node as far as it is looked at, and keeps what it
 // predicted: a later Read sees it.
@@ -220,8 +248,9 @@ type Dialer interface {
 type Journal interface {
 	// Begin opens the record of a run and returns its id.
 	Begin(ctx context.Context, r RunRecord) (id string, err error)
-	// Append adds e to its run. When it returns nil, e survives a power cut.
-	Append(ctx context.Context, e Entry) error
+	// Append adds entries of one run to it. When it returns nil, they survive a
+	// power cut; otherwise none of them is there.
+	Append(ctx context.Context, entries ...Entry) error
 	// End closes the record of the run.
 	End(ctx context.Context, id string, outcome Outcome) error
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type Pass struct {
 	node    Node // nil while predicting
 	journal Journal
 	run     string
+	queue   []queued     // what is yet to be done and told
 	next    int          // index in plan.Steps of the next change that may be called
 	done    []doneChange // what was changed and stands, oldest first
 }
@@ -68,13 +70,16 @@ func (p *Pass) Print(line string) {
 		p.plan.Prints = append(p.plan.Prints, line)
 		return
 	}
-	p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: line})
+	p.queue = append(p.queue, queued{nth: -1, print: line}) // after the changes that it may speak of
 }
 
 // Sleep waits for d, but not in a prediction: nothing changes meanwhile in a model.
 func (p *Pass) Sleep(ctx context.Context, d time.Duration) error {
 	if p.model != nil {
 		return nil
+	}
+	if err := p.Finish(ctx); err != nil {
+		return err
 	}
 	select {
 	case <-ctx.Done():
@@ -86,40 +91,51 @@ func (p *Pass) Sleep(ctx context.Context, d time.Duration) error {
 
 // Do is the life of a call: it is charged, then looks, or changes.
 //
-// A change is foreseen (its footprint read and its outcome predicted, or taken
-// from the plan), charged, and in a live pass performed. The error is an
-// [*Error] that names the call and the node.
+// A change is foreseen: its footprint is read and its outcome predicted, or
+// both are taken from the plan. In a live pass it is then queued, and the
+// script is told at once what the plan says it will find: see [Pass.flush].
+// The error is an [*Error] that names the call and the node.
 func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fatal != nil {
 		return nil, p.fatal
 	}
+	named := PlannedChange{Op: c.Name, Args: c.Args, Object: object(c.Op), Pos: c.Pos}
 	if err := p.budget.call(); err != nil {
-		return nil, p.fail(c, err)
+		return nil, p.fail(named, err)
 	}
 	switch op := c.Op.(type) {
 	case Probe:
+		if err := p.flush(ctx); err != nil {
+			return nil, err
+		}
 		v, err := op.Look(ctx, p.reader())
 		if err != nil {
-			return nil, p.fail(c, err)
+			return nil, p.fail(named, err)
 		}
 		return v, nil
 	case Change:
-		planned, err := p.foresee(ctx, c, op)
+		planned, err := p.foresee(ctx, named, op)
 		if err != nil {
-			return nil, p.fail(c, p.explain(ctx, op, err))
+			return nil, p.fail(named, p.explain(ctx, op, err))
 		}
-		state := planned.Edit.After
 		if p.node != nil {
-			if state, err = p.perform(ctx, planned); err != nil {
-				return nil, p.fail(c, p.explain(ctx, op, err))
+			if err := p.enqueue(ctx, planned); err != nil {
+				return nil, err
 			}
 		}
-		return op.Result(len(planned.Edit.Diff()) > 0, state), nil
+		return op.Result(len(planned.Edit.Diff()) > 0, planned.Edit.After), nil
 	default:
-		return nil, p.fail(c, fmt.Errorf("%s is neither a probe nor a change", c.Name))
+		return nil, p.fail(named, fmt.Errorf("%s is neither a probe nor a change", c.Name))
 	}
+}
+
+// Finish does what is still queued. A live pass is not over before it.
+func (p *Pass) Finish(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flush(ctx)
 }
 
 func (p *Pass) reader() Reader {
@@ -131,7 +147,7 @@ func (p *Pass) reader() Reader {
 
 // foresee returns what c will do: predicted on the model and written to the
 // plan, or, in a live pass, the next entry of the plan that is this call.
-func (p *Pass) foresee(ctx context.Context, c Call, op Change) (PlannedChange, error) {
+func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (PlannedChange, error) {
 	if p.node != nil {
 		return p.planned(c)
 	}
@@ -140,8 +156,8 @@ func (p *Pass) foresee(ctx context.Context, c Call, op Change) (PlannedChange, e
 	if err != nil {
 		return PlannedChange{}, err
 	}
-	e := Edit{Want: want, Query: rec.query, Before: rec.state, After: rec.state, Settle: Duration(DefaultSettle)}
-	planned := PlannedChange{Op: c.Name, Args: c.Args, Object: object(op), Pos: c.Pos, Edit: e}
+	planned := c
+	planned.Edit = Edit{Want: want, Query: rec.query, Before: rec.state, After: rec.state, Settle: Duration(DefaultSettle)}
 	if len(resource.Compare(keep(rec.state, want), want)) > 0 {
 		var refused *NodeError
 		err := p.model.Predict(ctx, &planned.Edit)
@@ -154,7 +170,7 @@ func (p *Pass) foresee(ctx context.Context, c Call, op Change) (PlannedChange, e
 		}
 	}
 	if len(planned.Edit.Diff()) > 0 {
-		if err := p.budget.change(c.Name + string(c.Args)); err != nil {
+		if err := p.budget.change(c.Op + string(c.Args)); err != nil {
 			return PlannedChange{}, err
 		}
 	}
@@ -172,9 +188,9 @@ func keep(s, of resource.State) resource.State {
 }
 
 // planned finds c in the plan, at or after the place that was reached.
-func (p *Pass) planned(c Call) (PlannedChange, error) {
+func (p *Pass) planned(c PlannedChange) (PlannedChange, error) {
 	for i := p.next; i < len(p.plan.Steps); i++ {
-		if s := p.plan.Steps[i]; s.Op == c.Name && bytes.Equal(s.Args, c.Args) {
+		if s := p.plan.Steps[i]; s.Op == c.Op && bytes.Equal(s.Args, c.Args) {
 			p.next = i + 1
 			if s.Refused != nil {
 				return s, s.Refused
@@ -189,56 +205,152 @@ func (p *Pass) planned(c Call) (PlannedChange, error) {
 	}
 }
 
-// perform does one planned change to the node: intent, change, outcome.
-func (p *Pass) perform(ctx context.Context, c PlannedChange) (resource.State, error) {
-	diff := c.Edit.Diff()
-	if len(diff) == 0 {
-		found, err := p.node.Read(ctx, c.Edit.Query)
-		if err != nil {
-			return nil, err
-		}
-		if d := resource.Compare(c.Edit.Before, found); len(d) > 0 {
-			return nil, drifted(d)
-		}
-		p.emit(Event{Kind: EventUnchanged, Node: p.plan.Node, Op: title(c), Pos: c.Pos})
-		return found, nil
-	}
+// queued is what a live pass has yet to do or to tell: a planned change, or a print.
+type queued struct {
+	change PlannedChange
+	nth    int // in plan.Steps; -1: a print
+	print  string
+}
 
-	nth := p.next - 1
-	record := func(kind, text string) error {
-		e := Entry{Run: p.run, Time: time.Now(), Node: p.plan.Node, Kind: kind, Nth: nth, Text: text}
-		if kind == "intent" {
-			e.Op, e.Pos, e.Edit, e.Diff = title(c), c.Pos, &c.Edit, diff.String()
+// maxQueue bounds what is sent to a node in one request.
+const maxQueue = 100
+
+func (p *Pass) enqueue(ctx context.Context, c PlannedChange) error {
+	p.queue = append(p.queue, queued{change: c, nth: p.next - 1})
+	if len(p.queue) < maxQueue {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+// flush does the queued changes to the node: their intents, the changes in one
+// request, their outcomes.
+//
+// A script need not wait for each of its changes, because it can make nothing
+// of the answer: what it is told is what was predicted, and where the node says
+// otherwise the pass is over and the node put back. So changes wait until the
+// script looks at the node, sleeps, or ends, and then cost one round trip together.
+func (p *Pass) flush(ctx context.Context) error {
+	queue := p.queue
+	p.queue = nil
+	changes := slices.DeleteFunc(slices.Clone(queue), func(q queued) bool { return q.nth < 0 })
+	ok := 0 // how many of them are as predicted
+	if len(changes) > 0 {
+		found, err := p.send(ctx, changes)
+		if err == nil || !errors.Is(err, errUnsent) {
+			ok, err = p.judge(changes, found, err)
+			err = errors.Join(err, p.recordOutcomes(ctx, changes, ok, err))
 		}
-		return p.journal.Append(ctx, e)
-	}
-	if err := record("intent", ""); err != nil {
-		return nil, err
-	}
-	found, err := p.node.Apply(ctx, c.Edit)
-	if err != nil {
-		var drift *DriftError
-		var refused *NodeError
-		switch {
-		case errors.As(err, &drift):
-			err = drifted(resource.Compare(c.Edit.Before, drift.Found))
-		case errors.As(err, &refused): // the dry run said that it would not: no script may make light of that
-			err = &Error{Code: Differs, Cause: "the kernel refused what was predicted to succeed", Kernel: refused.Words}
-		default: // the answer was lost: it may have been done
-			p.done = append(p.done, doneChange{nth, c.Edit, nil})
+		if err != nil {
+			p.tell(queue, changes[min(ok, len(changes)-1)].nth)
+			return p.fail(changes[min(ok, len(changes)-1)].change, err)
 		}
-		return nil, errors.Join(err, record("failed", err.Error()))
 	}
-	p.done = append(p.done, doneChange{nth, c.Edit, found})
-	if d := resource.Compare(c.Edit.After, found); len(d) > 0 {
-		err := &Error{Code: Differs, Cause: "the node answered otherwise than predicted", Drift: d}
-		return nil, errors.Join(err, record("failed", err.Error()))
+	p.tell(queue, len(p.plan.Steps))
+	return nil
+}
+
+// errUnsent is in the error of changes that no node was asked for.
+var errUnsent = errors.New("nothing was sent")
+
+// send records the intents and has the node do the changes.
+func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, error) {
+	var edits []Edit
+	var intents []Entry
+	for _, q := range changes {
+		e := q.change.Edit
+		if diff := e.Diff(); len(diff) > 0 {
+			i := p.entry("intent", q.nth)
+			i.Op, i.Pos, i.Edit, i.Diff = title(q.change), q.change.Pos, &q.change.Edit, diff.String()
+			intents = append(intents, i)
+		} else {
+			e.Want = nil // it is compared with the node, and no more
+		}
+		edits = append(edits, e)
 	}
-	if err := record("done", ""); err != nil {
-		return nil, err
+	if len(intents) > 0 {
+		if err := p.journal.Append(ctx, intents...); err != nil {
+			return nil, errors.Join(err, errUnsent)
+		}
 	}
-	p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: title(c), Pos: c.Pos, Diff: diff})
-	return found, nil
+	return ApplyAll(ctx, p.node, edits)
+}
+
+// judge compares what the node answered with what was predicted. found has the
+// states of the changes that were made; failed is why the next one was not. It
+// returns how many are as predicted, and what is wrong with the one after them.
+func (p *Pass) judge(changes []queued, found []resource.State, failed error) (ok int, err error) {
+	for i, s := range found {
+		p.made(changes[i], s)
+		if d := resource.Compare(changes[i].change.Edit.After, s); len(d) > 0 {
+			return i, &Error{Code: Differs, Cause: "the node answered otherwise than predicted", Drift: d}
+		}
+	}
+	if failed == nil && len(found) == len(changes) {
+		return len(found), nil
+	}
+	var drift *DriftError
+	var refused *NodeError
+	switch {
+	case failed == nil:
+		failed = Unreachable.Errorf("the node answered to %d of %d changes", len(found), len(changes))
+	case errors.As(failed, &drift):
+		return len(found), drifted(resource.Compare(changes[len(found)].change.Edit.Before, drift.Found))
+	case errors.As(failed, &refused): // the dry run said that it would not: no script may make light of that
+		return len(found), &Error{Code: Differs, Cause: "the kernel refused what was predicted to succeed", Kernel: refused.Words}
+	}
+	for _, q := range changes[len(found):] { // the answer was lost: any of them may have been made
+		p.made(q, nil)
+	}
+	return len(found), failed
+}
+
+// made keeps what must be put back if the pass fails.
+func (p *Pass) made(q queued, found resource.State) {
+	if len(q.change.Edit.Diff()) > 0 {
+		p.done = append(p.done, doneChange{q.nth, q.change.Edit, found})
+	}
+}
+
+// recordOutcomes writes what became of the changes: the first ok are done.
+func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, failed error) error {
+	var outcomes []Entry
+	for _, q := range changes[:ok] {
+		if len(q.change.Edit.Diff()) > 0 {
+			outcomes = append(outcomes, p.entry("done", q.nth))
+		}
+	}
+	if failed != nil {
+		o := p.entry("failed", changes[ok].nth)
+		o.Text = failed.Error()
+		outcomes = append(outcomes, o)
+	}
+	if len(outcomes) == 0 {
+		return nil
+	}
+	return p.journal.Append(context.WithoutCancel(ctx), outcomes...)
+}
+
+func (p *Pass) entry(kind string, nth int) Entry {
+	return Entry{Run: p.run, Time: time.Now(), Node: p.plan.Node, Kind: kind, Nth: nth}
+}
+
+// tell emits the events of what was queued, in order, up to the change that is
+// number end of the plan.
+func (p *Pass) tell(queue []queued, end int) {
+	for _, q := range queue {
+		c := q.change
+		switch diff := c.Edit.Diff(); {
+		case q.nth < 0:
+			p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: q.print})
+		case q.nth >= end:
+			return
+		case len(diff) == 0:
+			p.emit(Event{Kind: EventUnchanged, Node: p.plan.Node, Op: title(c), Pos: c.Pos})
+		default:
+			p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: title(c), Pos: c.Pos, Diff: diff})
+		}
+	}
 }
 
 // PutBack takes back what a live pass changed, newest first, so that a node
@@ -273,7 +385,8 @@ func (p *Pass) PutBack(ctx context.Context) error {
 }
 
 func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
-	e := Entry{Run: p.run, Time: time.Now(), Node: p.plan.Node, Nth: nth, Kind: "undo", Edit: &back, Diff: back.Diff().String()}
+	e := p.entry("undo", nth)
+	e.Edit, e.Diff = &back, back.Diff().String()
 	if err := p.journal.Append(ctx, e); err != nil {
 		return err
 	}
@@ -288,7 +401,7 @@ func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
 	if d := resource.Compare(back.After, found); len(d) > 0 {
 		return &Error{Code: Differs, Cause: "the node could not be put back as it was", Drift: d}
 	}
-	return p.journal.Append(ctx, Entry{Run: p.run, Time: time.Now(), Node: p.plan.Node, Nth: nth, Kind: "undone"})
+	return p.journal.Append(ctx, p.entry("undone", nth))
 }
 
 func drifted(d resource.Diff) *Error {
@@ -312,14 +425,14 @@ func (p *Pass) explain(ctx context.Context, op Change, err error) error {
 
 // fail completes err with the call and the node, and ends the pass where the
 // script must not be allowed to go on: only a node's refusal may be handled.
-func (p *Pass) fail(c Call, err error) error {
+func (p *Pass) fail(c PlannedChange, err error) error {
 	var refused *NodeError
 	if errors.Is(err, ErrUnpredictable) {
 		err = &Error{Code: Unreachable, Cause: err.Error(), Err: err}
 	}
 	e := *AsError(err) // a copy: the same error may have come from elsewhere
 	if e.Op == "" {
-		e.Op = title(PlannedChange{Op: c.Name, Object: object(c.Op)})
+		e.Op = title(c)
 	}
 	if e.Pos == "" {
 		e.Pos = c.Pos

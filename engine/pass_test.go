@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -52,8 +53,8 @@ type world struct {
 type memory struct{ entries []engine.Entry }
 
 func (m *memory) Begin(context.Context, engine.RunRecord) (string, error) { return "r", nil }
-func (m *memory) Append(_ context.Context, e engine.Entry) error {
-	m.entries = append(m.entries, e)
+func (m *memory) Append(_ context.Context, e ...engine.Entry) error {
+	m.entries = append(m.entries, e...)
 	return nil
 }
 func (m *memory) End(context.Context, string, engine.Outcome) error { return nil }
@@ -85,6 +86,15 @@ func (w *world) live() *engine.Pass {
 	return engine.NewLive(w.plan, engine.DefaultLimits, w.node, &w.journal, "r", func(e engine.Event) { w.events = append(w.events, e) })
 }
 
+// do makes a call in a live pass that then ends.
+func (w *world) do(pass *engine.Pass, c engine.Call) (any, error) {
+	v, err := pass.Do(w.t.Context(), c)
+	if err == nil {
+		err = pass.Finish(w.t.Context())
+	}
+	return v, err
+}
+
 func (w *world) has(k resource.Key) bool {
 	s, err := w.node.Read(w.t.Context(), resource.Query{{Kind: resource.KindRoute}})
 	if err != nil {
@@ -114,7 +124,7 @@ func TestLivePassDoesWhatWasPlanned(t *testing.T) {
 	if err := w.predict(add); err != nil {
 		t.Fatal(err)
 	}
-	got, err := w.live().Do(t.Context(), add)
+	got, err := w.do(w.live(), add)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +172,7 @@ func TestDriftIsFoundBeforeTheChange(t *testing.T) {
 	if _, err := w.node.Apply(t.Context(), engine.Edit{Want: resource.Of(other)}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.live().Do(t.Context(), add)
+	_, err := w.do(w.live(), add)
 	e := engine.AsError(err)
 	if e.Code != engine.Differs || len(e.Drift) != 1 || e.Drift[0].Key != routeKey {
 		t.Fatalf("got %v, want drift of the route", err)
@@ -203,7 +213,7 @@ func TestANodeThatAnswersOtherwiseIsPutBack(t *testing.T) {
 	}
 	w.node = &liar{Node: w.node, also: resource.Route{Hops: []resource.Hop{{Via: netip.MustParseAddr("10.98.0.9"), Dev: "eth1"}}}}
 	pass := w.live()
-	_, err := pass.Do(t.Context(), add)
+	_, err := w.do(pass, add)
 	if e := engine.AsError(err); e.Code != engine.Differs || len(e.Drift) == 0 {
 		t.Fatalf("got %v, want how the two differ", err)
 	}
@@ -246,7 +256,7 @@ func TestALostAnswerIsLookedUp(t *testing.T) {
 		}
 		w.node = &mute{Node: w.node, done: done}
 		pass := w.live()
-		if _, err := pass.Do(t.Context(), add); code(err) != engine.Unreachable {
+		if _, err := w.do(pass, add); code(err) != engine.Unreachable {
 			t.Fatalf("got %v", err)
 		}
 		if err := pass.PutBack(t.Context()); err != nil {
@@ -270,6 +280,9 @@ func TestPutBackIsNewestFirst(t *testing.T) {
 		if _, err := pass.Do(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := pass.Finish(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	w.events = nil
 	if err := pass.PutBack(t.Context()); err != nil {
@@ -330,11 +343,96 @@ func TestARefusalMayBeHandledByTheScript(t *testing.T) {
 		if !strings.Contains(err.Error(), "next hop 192.0.2.1 is not on-link at eth1 (eth1 has 10.98.0.2/16)") {
 			t.Errorf("the error does not explain itself: %v", err)
 		}
-		if _, err := pass.Do(t.Context(), good); err != nil {
+		if _, err := w.do(pass, good); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if k := w.journal.kinds(); k != "intent done" {
 		t.Errorf("journal: %s: the node was asked what it would refuse", k)
+	}
+}
+
+// counting counts the requests that reach a node.
+type counting struct {
+	engine.Node
+	reads, applies int
+}
+
+func (c *counting) Read(ctx context.Context, q resource.Query) (resource.State, error) {
+	c.reads++
+	return c.Node.Read(ctx, q)
+}
+
+func (c *counting) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
+	c.applies++
+	return engine.ApplyAll(ctx, c.Node, edits)
+}
+
+func TestChangesShareARoundTrip(t *testing.T) {
+	w := newWorld(t)
+	first, second, look := call(t, "route.add", addRoute), call(t, "route.add", addSecond), call(t, "route.get", `{"dst":"10.20.0.0/16"}`)
+	if err := w.predict(first, second, look, first); err != nil {
+		t.Fatal(err)
+	}
+	n := &counting{Node: w.node}
+	w.node = n
+	pass := w.live()
+	for _, c := range []engine.Call{first, second} {
+		if _, err := pass.Do(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		pass.Print("after " + c.Op.(fmt.Stringer).String())
+	}
+	if n.applies != 0 || len(w.events) != 0 {
+		t.Errorf("%d requests and %d events before the script looks", n.applies, len(w.events))
+	}
+	got, err := pass.Do(t.Context(), look)
+	if err != nil || got == nil {
+		t.Fatalf("a look does not see the changes before it: %v, %v", got, err)
+	}
+	if n.applies != 1 || n.reads != 1 {
+		t.Errorf("%d requests for changes and %d for looks: want 1 and 1", n.applies, n.reads)
+	}
+	var told []string
+	for _, e := range w.events {
+		told = append(told, string(e.Kind))
+	}
+	if s := strings.Join(told, " "); s != "change print change print" {
+		t.Errorf("events: %s", s)
+	}
+	if _, err := w.do(pass, first); err != nil || n.applies != 2 {
+		t.Errorf("a call with nothing to change is not compared with the node: %v, %d requests", err, n.applies)
+	}
+	if k := w.journal.kinds(); k != "intent intent done done" {
+		t.Errorf("journal: %s", k)
+	}
+}
+
+func TestTheSecondOfTwoFails(t *testing.T) {
+	w := newWorld(t)
+	first, second := call(t, "route.add", addRoute), call(t, "route.add", addSecond)
+	if err := w.predict(first, second); err != nil {
+		t.Fatal(err)
+	}
+	r := resource.Route{Dst: netip.MustParsePrefix("10.21.0.0/16"), Table: resource.TableMain, Type: resource.Blackhole, Proto: resource.ProtoBoot}
+	if _, err := w.node.Apply(t.Context(), engine.Edit{Want: resource.Of(r)}); err != nil {
+		t.Fatal(err)
+	}
+	pass := w.live()
+	if _, err := pass.Do(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.do(pass, second)
+	if e := engine.AsError(err); e.Code != engine.Differs || e.Op != "route.add 10.21.0.0/16" {
+		t.Fatalf("got %v, want the drift of the second", err)
+	}
+	if !w.has(routeKey) || pass.Changed() != 1 {
+		t.Errorf("the first is not made, or not known to be: %d", pass.Changed())
+	}
+	if err := pass.PutBack(t.Context()); err != nil || w.has(routeKey) {
+		t.Errorf("the first is not put back: %v", err)
+	}
+	if k := w.journal.kinds(); k != "intent intent done failed undo undone" {
+		t.Errorf("journal: %s", k)
 	}
 }

@@ -88,7 +88,7 @@ const DefaultFile = "inventory.yaml"
 // EnvVar names the inventory where no flag does.
 const EnvVar = "RUNBOOK_INVENTORY"
 
-// maxSize bounds an inventory's file: 100,000 nodes with a line each are 5 MB.
+// maxSize bounds an inventory's file: a line for each of 100,000 nodes is 5 MB.
 const maxSize = 16 << 20
 
 // Inventory is the nodes and groups of one file. It does not change.

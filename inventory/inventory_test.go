@@ -69,9 +69,9 @@ func TestLoad(t *testing.T) {
 }
 
 func TestTypesOfVars(t *testing.T) {
-	n, _ := load(t, write(t, `nodes: {a: {vars: {i: -7, hex: 0x10, f: 1.5, e: 1e3, b: true, s: "1", n: , l: [1, {k: v}], m: {}, d: 2026-01-01, mac: 00:11:22:33:44:55}}}`)).Node("a")
+	n, _ := load(t, write(t, `nodes: {a: {vars: {i: -7, hex: 0x10, f: 1.5, e: 1.5e3, b: true, s: "1", n: , l: [1, {k: v}], m: {}, d: 2026-01-01, mac: 00:11:22:33:44:55}}}`)).Node("a")
 	want := map[string]any{
-		"i": int64(-7), "hex": int64(16), "f": 1.5, "e": 1000.0, "b": true, "s": "1", "n": nil,
+		"i": int64(-7), "hex": int64(16), "f": 1.5, "e": 1500.0, "b": true, "s": "1", "n": nil,
 		"l": []any{int64(1), map[string]any{"k": "v"}}, "m": map[string]any{}, "d": "2026-01-01", "mac": "00:11:22:33:44:55",
 	}
 	for k, w := range want {

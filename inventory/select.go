@@ -37,7 +37,7 @@ func (s set) count() int {
 // lexeme is a word or a sign of a selection; "" is its end.
 type lexeme struct {
 	text string
-	pos  string // selection:1:col
+	at   int // the byte at which it begins
 }
 
 // selection is one that is being read.
@@ -74,8 +74,10 @@ func (inv *Inventory) Select(expr string) ([]Node, error) {
 		hint := "between two names stands and, or, or a comma"
 		if t.text == ")" {
 			hint = "it closes nothing"
+		} else if isReserved(t.text) && t.text != "not" {
+			hint = "write it in lower case: " + strings.ToLower(t.text)
 		}
-		return nil, invalid(t.pos, hint, "the selection should end before %q", t.text)
+		return nil, invalid(s.pos(t.at), hint, "the selection should end before %q", t.text)
 	}
 	if chosen.count() == 0 {
 		return nil, s.nothing()
@@ -92,28 +94,27 @@ func (inv *Inventory) Select(expr string) ([]Node, error) {
 // scan splits the selection into lexemes.
 func (s *selection) scan() error {
 	for i := 0; i < len(s.expr); {
-		pos := s.column(i)
 		switch c := s.expr[i]; {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
 			i++
 		case c == '(' || c == ')' || c == ',':
-			s.rest = append(s.rest, lexeme{string(c), pos})
+			s.rest = append(s.rest, lexeme{string(c), i})
 			i++
 		default:
 			n, hint := word(s.expr[i:])
 			if hint != "" {
-				return invalid(s.column(i+n), hint, "%q cannot stand here", firstRune(s.expr[i+n:]))
+				return invalid(s.pos(i+n), hint, "%q cannot stand here", firstRune(s.expr[i+n:]))
 			}
-			s.rest = append(s.rest, lexeme{s.expr[i : i+n], pos})
+			s.rest = append(s.rest, lexeme{s.expr[i : i+n], i})
 			i += n
 		}
 	}
-	s.rest = append(s.rest, lexeme{"", s.column(len(s.expr))})
+	s.rest = append(s.rest, lexeme{"", len(s.expr)})
 	return nil
 }
 
-// column is the place of the byte at i.
-func (s *selection) column(i int) string {
+// pos is the place of the byte at i.
+func (s *selection) pos(i int) string {
 	return fmt.Sprintf("selection:1:%d", utf8.RuneCountInString(s.expr[:i])+1)
 }
 
@@ -134,7 +135,7 @@ func word(s string) (n int, hint string) {
 				return n, "a [ needs its ]"
 			}
 			n += end + 1
-		case c == '*', c == '?', nameForm.MatchString("_" + string(rune(c))):
+		case c == '*', c == '?', strings.IndexByte(nameChars, c) >= 0:
 			n++
 		case strings.IndexByte(" \t\r\n(),", c) >= 0:
 			return n, ""
@@ -187,7 +188,7 @@ func (s *selection) and() (set, error) {
 
 func (s *selection) factor() (set, error) {
 	if s.depth++; s.depth > maxDepth {
-		return nil, invalid(s.rest[0].pos, "", "the selection is nested more than %d deep", maxDepth)
+		return nil, invalid(s.pos(s.rest[0].at), "", "the selection is nested more than %d deep", maxDepth)
 	}
 	defer func() { s.depth-- }()
 	switch t := s.next(); t.text {
@@ -203,11 +204,11 @@ func (s *selection) factor() (set, error) {
 			return nil, err
 		}
 		if end := s.next(); end.text != ")" {
-			return nil, invalid(end.pos, "", `want a ")" for the "(" at %s, got %s`, t.pos, end)
+			return nil, invalid(s.pos(end.at), "", `want a ")" for the "(" at %s, got %s`, s.pos(t.at), end)
 		}
 		return all, nil
 	case "", ")", ",", "and", "or":
-		return nil, invalid(t.pos, "", "want a node, a group or a glob, got %s", t)
+		return nil, invalid(s.pos(t.at), "", "want a node, a group or a glob, got %s", t)
 	default:
 		return s.operand(t)
 	}
@@ -226,12 +227,12 @@ func (s *selection) operand(t lexeme) (set, error) {
 	if isRange(t.text) {
 		var err error
 		if names, err = expand(t.text); err != nil {
-			return nil, invalid(t.pos, "", "%v", err)
+			return nil, invalid(s.pos(t.at), "", "%v", err)
 		}
 	}
 	all := make(set, len(s.inv.nodes))
 	for _, name := range names {
-		if err := s.add(all, lexeme{name, t.pos}); err != nil {
+		if err := s.add(all, lexeme{name, t.at}); err != nil {
 			if len(names) > 1 {
 				err.Cause = t.text + ": " + err.Cause
 			}
@@ -270,7 +271,7 @@ func (s *selection) add(all set, t lexeme) *engine.Error {
 	for i, n := range s.inv.nodes {
 		ok, err := path.Match(pattern, n.Name)
 		if err != nil {
-			return invalid(t.pos, "between [ and ] stand characters, such as [abc] or [a-c]", "%s is not a glob", t.text)
+			return invalid(s.pos(t.at), "between [ and ] stand characters, such as [abc] or [a-c]", "%s is not a glob", t.text)
 		}
 		if ok {
 			all[i], found = true, true
@@ -284,10 +285,9 @@ func (s *selection) add(all set, t lexeme) *engine.Error {
 
 // unknown is the error for a name that neither a node nor a group has.
 func (s *selection) unknown(t lexeme) *engine.Error {
-	e := invalid(t.pos, "", "there is no node or group %q", t.text)
-	switch lower := strings.ToLower(t.text); lower {
-	case "all", "and", "or", "not":
-		e.Hint = "write it in lower case: " + lower
+	e := invalid(s.pos(t.at), "", "there is no node or group %q", t.text)
+	if isReserved(t.text) {
+		e.Hint = "write it in lower case: " + strings.ToLower(t.text)
 		return e
 	}
 	names := append([]string(nil), s.inv.names...)
@@ -303,7 +303,7 @@ func (s *selection) unknown(t lexeme) *engine.Error {
 // unmatched is the error for a glob that matches no node. It suggests the nodes
 // that begin almost like it, and says so where it would match groups.
 func (s *selection) unmatched(t lexeme, pattern string) *engine.Error {
-	e := invalid(t.pos, "", "no node matches %s", t.text)
+	e := invalid(s.pos(t.at), "", "no node matches %s", t.text)
 	var groups, close []string
 	for _, g := range s.inv.names {
 		if ok, _ := path.Match(pattern, g); ok {
@@ -351,7 +351,7 @@ func (s *selection) nothing() *engine.Error {
 				names = append(names, s.inv.nodes[i].Name)
 			}
 		}
-		part := fmt.Sprintf("%s is %s", w.text, plural(w.set.count()))
+		part := fmt.Sprintf("%s selects %s", w.text, plural(w.set.count()))
 		if len(names) > 0 {
 			part += ": " + some(names, 5)
 		}

@@ -83,15 +83,20 @@ func (s *source) node(n named) *member {
 	return s.nodes.get(n.name, func() *member { return &member{named: n} })
 }
 
+// nameChars are the characters of names.
+const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
 var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 	reserved = []string{"all", "and", "or", "not"}
 )
 
+func isReserved(name string) bool { return slices.Contains(reserved, strings.ToLower(name)) }
+
 // badName says what is wrong with the name of a node or a group, or "".
 func badName(name string) string {
 	switch {
-	case slices.Contains(reserved, strings.ToLower(name)):
+	case isReserved(name):
 		return fmt.Sprintf("%q is a word of selections and cannot be a name", name)
 	case len(name) > 253: // the longest name in DNS
 		return "a name has at most 253 characters"

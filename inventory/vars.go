@@ -49,6 +49,9 @@ func (r *reader) value(n ast.Node, what string) (any, error) {
 			case "yes", "no", "on", "off":
 				return nil, invalid(r.place(n), "write true or false, or quote it", "%s: %s is text for some and a boolean for others", what, n.Value)
 			}
+			if numberForm.MatchString(n.Value) { // 1e3
+				return nil, r.ambiguous(n, what)
+			}
 		}
 		return n.Value, nil
 	case *ast.LiteralNode:

@@ -58,30 +58,44 @@ func (j *Journal) Begin(ctx context.Context, r engine.RunRecord) (string, error)
 	return id, nil
 }
 
-// Append adds e to its run. When it returns nil, e survives a power cut.
+// Append adds entries to the one run that they name. When it returns nil, they survive a power
+// cut; when it does not, none of them is there.
 //
-// The journal sets e.Seq, and e.Time where it is zero. Where ctx ends while e
-// waits for its turn, e is not written and the error is ctx's; once e is being
-// written, Append waits to see what becomes of it.
-func (j *Journal) Append(ctx context.Context, e engine.Entry) error {
-	if e.Time.IsZero() {
-		e.Time = time.Now()
-	}
-	var edit sql.NullString
-	if e.Edit != nil {
+// The journal sets Seq, and Time where it is zero. Where ctx ends while they
+// wait for their turn, they are not written and the error is ctx's; once they are being
+// written, Append waits to see what becomes of them.
+func (j *Journal) Append(ctx context.Context, entries ...engine.Entry) error {
+	edits := make([]sql.NullString, len(entries))
+	for i, e := range entries {
+		if e.Run != entries[0].Run { // or a run that is not there could refuse the second of two
+			return engine.Internal.Errorf("entries of two runs, %q and %q, in one append", entries[0].Run, e.Run)
+		}
+		if e.Edit == nil {
+			continue
+		}
 		b, err := json.Marshal(e.Edit)
 		if err != nil {
 			return failure(j.path, err)
 		}
-		edit = sql.NullString{String: string(b), Valid: true}
+		edits[i] = sql.NullString{String: string(b), Valid: true}
 	}
+	now := time.Now()
 	return j.submit(ctx, func(ctx context.Context) error {
-		n, err := rows(j.insertEntry.ExecContext(ctx, e.Time.UTC().Format(timeForm), e.Node, e.Kind, e.Nth,
-			e.Op, e.Pos, edit, e.Diff, e.Text, e.Run))
-		if n == 0 && err == nil {
-			return engine.Internal.Errorf("there is no run %q to append to", e.Run)
+		for i, e := range entries {
+			at := e.Time
+			if at.IsZero() {
+				at = now
+			}
+			n, err := rows(j.insertEntry.ExecContext(ctx, at.UTC().Format(timeForm), e.Node, e.Kind, e.Nth,
+				e.Op, e.Pos, edits[i], e.Diff, e.Text, e.Run))
+			if n == 0 && err == nil {
+				return engine.Internal.Errorf("there is no run %q to append to", e.Run)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 }
 

@@ -265,7 +265,11 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 		e.Wave = wave
 		a.emit(e)
 	})
-	if err := a.Program.Run(ctx, info, pass); err != nil {
+	err = a.Program.Run(ctx, info, pass)
+	if err == nil {
+		err = pass.Finish(ctx)
+	}
+	if err != nil {
 		a.rescue(ctx, p, pass, nodeError(err, p.Node))
 		return
 	}

@@ -190,6 +190,18 @@ func (p patient) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 	return s, late(ctx, err, within)
 }
 
+// ApplyAll implements [engine.Sequencer], where the node does.
+func (p patient) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
+	within := answerWithin
+	for _, e := range edits {
+		within += time.Duration(e.Settle)
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	s, err := engine.ApplyAll(ctx, p.Node, edits)
+	return s, late(ctx, err, within)
+}
+
 // Snapshot implements [engine.Snapshotter], where the node does.
 func (p patient) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
 	n, can := p.Node.(engine.Snapshotter)

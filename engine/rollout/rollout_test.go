@@ -102,7 +102,7 @@ func (f *fleet) changed(t *testing.T) []string {
 type nowhere struct{}
 
 func (nowhere) Begin(context.Context, engine.RunRecord) (string, error) { return "r", nil }
-func (nowhere) Append(context.Context, engine.Entry) error              { return nil }
+func (nowhere) Append(context.Context, ...engine.Entry) error           { return nil }
 func (nowhere) End(context.Context, string, engine.Outcome) error       { return nil }
 
 func newRun(f *fleet, infos []engine.NodeInfo, p engine.Program) (*rollout.Run, *[]engine.Event) {
@@ -249,6 +249,9 @@ func TestAFailingScriptIsPutBack(t *testing.T) {
 	live := false
 	p.run = func(ctx context.Context, node string, h engine.Host) error {
 		if err := add(ctx, node, h); err != nil || !live {
+			return err
+		}
+		if _, err := h.Do(ctx, engine.Call{Name: "link.list", Op: builtins.LinkList{}, Args: json.RawMessage("{}")}); err != nil {
 			return err
 		}
 		return engine.Invalid.Errorf("expected in vain")

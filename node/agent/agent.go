@@ -45,7 +45,7 @@ var (
 const (
 	opPing  = "ping"
 	opRead  = "read"
-	opApply = "apply"
+	opApply = "apply" // its edits in order; see engine.Sequencer
 	opWhole = "snapshot"
 )
 
@@ -54,16 +54,17 @@ type request struct {
 	Op      string         `json:"op"`
 	Timeout int64          `json:"timeout_ms,omitempty"` // from its arrival; clocks differ between machines
 	Query   resource.Query `json:"query,omitempty"`
-	Edit    *engine.Edit   `json:"edit,omitempty"`
+	Edits   []engine.Edit  `json:"edits,omitempty"`
 	Max     int            `json:"max,omitempty"` // of a snapshot
 }
 
 type response struct {
-	ID    uint64         `json:"id"`
-	Hello *hello         `json:"hello,omitempty"` // in the first frame, and only there
-	State resource.State `json:"state,omitzero"`
-	Few   bool           `json:"few,omitempty"` // of a snapshot
-	Error *wireError     `json:"error,omitempty"`
+	ID    uint64           `json:"id"`
+	Hello *hello           `json:"hello,omitempty"` // in the first frame, and only there
+	State resource.State   `json:"state,omitzero"`
+	Found []resource.State `json:"found,omitempty"` // of an apply, one for each edit that was made
+	Few   bool             `json:"few,omitempty"`   // of a snapshot
+	Error *wireError       `json:"error,omitempty"`
 }
 
 type hello struct {

@@ -40,6 +40,7 @@ type Client struct {
 
 var (
 	_ engine.Node        = (*Client)(nil)
+	_ engine.Sequencer   = (*Client)(nil)
 	_ engine.Snapshotter = (*Client)(nil)
 )
 
@@ -74,8 +75,20 @@ func (c *Client) Read(ctx context.Context, q resource.Query) (resource.State, er
 
 // Apply implements engine.Node.
 func (c *Client) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
-	r, err := c.call(ctx, request{Op: opApply, Edit: &e})
-	return r.State, err
+	found, err := c.ApplyAll(ctx, []engine.Edit{e})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) != 1 {
+		return nil, c.unreachable(fmt.Errorf("it answered with %d states to one change", len(found)))
+	}
+	return found[0], nil
+}
+
+// ApplyAll implements engine.Sequencer.
+func (c *Client) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
+	r, err := c.call(ctx, request{Op: opApply, Edits: edits})
+	return r.Found, err
 }
 
 // Snapshot implements engine.Snapshotter.
@@ -143,7 +156,7 @@ func (c *Client) result(r response) (response, error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		return response{}, c.late(err)
 	case err != nil:
-		return response{}, err
+		return r, err // with what was found before it
 	case r.State == nil:
 		r.State = resource.State{}
 	}

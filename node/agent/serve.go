@@ -99,21 +99,22 @@ func (s *server) handle(ctx context.Context, q request) {
 		defer cancel()
 	}
 	var state resource.State
+	var found []resource.State
 	var few bool
 	var err error
 	whole, can := s.node.(engine.Snapshotter)
 	switch {
 	case q.Op == opRead:
 		state, err = s.node.Read(ctx, q.Query)
-	case q.Op == opApply && q.Edit != nil:
-		state, err = s.node.Apply(ctx, *q.Edit)
+	case q.Op == opApply:
+		found, err = engine.ApplyAll(ctx, s.node, q.Edits)
 	case q.Op == opWhole && can:
 		state, few, err = whole.Snapshot(ctx, q.Max)
 	case q.Op == opWhole: // few is false: it must be asked piece by piece
 	default:
 		err = fmt.Errorf("the agent knows no request %q", q.Op)
 	}
-	if s.send(response{ID: q.ID, State: state, Few: few, Error: toWire(err)}) > largeAnswer {
+	if s.send(response{ID: q.ID, State: state, Found: found, Few: few, Error: toWire(err)}) > largeAnswer {
 		state = nil
 		debug.FreeOSMemory()
 	}
