@@ -25,6 +25,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"runbook/lab"
 )
 
@@ -159,6 +161,9 @@ func (b *bench) speed(nodes, rounds int) error {
 	walls := make([][]time.Duration, len(names))
 	for range rounds {
 		for i, f := range []func() (time.Duration, error){b.floor, func() (time.Duration, error) { return b.ours(1) }, func() (time.Duration, error) { return b.ours(20) }} {
+			if err := b.reset(); err != nil {
+				return err
+			}
 			d, err := f()
 			if err != nil {
 				return err
@@ -179,6 +184,22 @@ func (b *bench) speed(nodes, rounds int) error {
 		fmt.Println(line)
 	}
 	return nil
+}
+
+// reset takes all routes away again, so that every round finds the same nodes.
+func (b *bench) reset() error {
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, n := range b.lab.Nodes() {
+		g.Go(func() error {
+			exit, err := b.lab.Exec(context.Background(), n.Name, []string{"ip", "route", "flush", "via", "10.98.0.1"}, nil, os.Stderr, os.Stderr)
+			if err == nil && exit != 0 {
+				err = fmt.Errorf("ip route flush on %s: exit %d", n.Name, exit)
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 func median(d []time.Duration) time.Duration {
@@ -240,7 +261,7 @@ func (b *bench) resident(selection string) (controller, agent int, err error) {
 	case <-time.After(60 * time.Second):
 		return 0, 0, fmt.Errorf("no question came:\n%s", &stderr)
 	}
-	for _, p := range processes("runbook-agent") {
+	for _, p := range processes("agent-") {
 		agent = max(agent, p)
 	}
 	return status(cmd.Process.Pid, "VmRSS"), agent, nil

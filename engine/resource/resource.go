@@ -35,6 +35,11 @@ func (k Key) Kind() Kind {
 	return Kind(kind)
 }
 
+// of reports whether k identifies a resource of this kind.
+func (k Key) of(kind Kind) bool {
+	return len(k) >= len(kind) && string(k[:len(kind)]) == string(kind) && (len(k) == len(kind) || k[len(kind)] == ' ')
+}
+
 // Resource is one thing that a node holds. The implementations are plain
 // values: [Link], [Addr], [Route], [Facts].
 type Resource interface {
@@ -91,7 +96,7 @@ func (s State) Clone() State { return maps.Clone(s) }
 func (s State) Select(q Query) State {
 	out := State{}
 	for k, r := range s {
-		if r != nil && q.match(k.Kind(), r) {
+		if r != nil && q.match(k, r) {
 			out[k] = r
 		}
 	}
@@ -184,12 +189,12 @@ type Selector struct {
 type Query []Selector
 
 // Match reports whether q selects r.
-func (q Query) Match(r Resource) bool { return q.match(r.Key().Kind(), r) }
+func (q Query) Match(r Resource) bool { return q.match(r.Key(), r) }
 
-// match is Match for who knows the kind: keys are many, and made of text.
-func (q Query) match(kind Kind, r Resource) bool {
+// match is Match for who knows the key, for it takes time to make.
+func (q Query) match(k Key, r Resource) bool {
 	for _, s := range q {
-		if s.Kind == kind && r.Match(s) {
+		if k.of(s.Kind) && r.Match(s) {
 			return true
 		}
 	}

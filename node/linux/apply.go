@@ -26,40 +26,99 @@ const (
 	lastWait  = 100 * time.Millisecond
 )
 
-// Apply implements engine.Node. Once the first message is sent, the edit is
-// completed or put back, even if ctx ends; only the reading back stops then.
+// Apply implements engine.Node.
 func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
-	if err := n.change(ctx, e); err != nil {
+	found, err := n.ApplyAll(ctx, []engine.Edit{e})
+	if err != nil {
 		return nil, err
 	}
-	return n.settle(ctx, e)
+	return found[0], nil
 }
 
-// change compares and does what e wants. One edit at a time may do so, for
-// otherwise two could find the same state and both act on it.
-func (n *Node) change(ctx context.Context, e engine.Edit) error {
+// ApplyAll implements engine.Sequencer. What is read back after one edit is
+// what the next is compared with, so that a sequence costs one read for each
+// and one before. Once the first message of an edit is sent, it is completed or
+// put back, even if ctx ends; only the reading back stops then.
+//
+// One sequence at a time may do so, for otherwise two could find the same state
+// and both act on it.
+func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
 	n.applying.Lock()
 	defer n.applying.Unlock()
+	var all resource.Query
+	for _, e := range edits {
+		touched, err := selectors(e.Want)
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, e.Query...), touched...)
+	}
+	now, err := n.read(ctx, unique(all))
+	if err != nil {
+		return nil, err
+	}
+	var out []resource.State
+	for _, e := range edits {
+		if err := n.change(ctx, e, now); err != nil {
+			return out, err
+		}
+		if len(e.Want) == 0 { // it was compared, and that is all
+			out = append(out, now.state.Select(e.Query))
+			continue
+		}
+		var found resource.State
+		if now, found, err = n.settle(ctx, e, now.query); err != nil {
+			return out, err
+		}
+		out = append(out, found)
+		if e.After != nil && len(resource.Compare(e.After, found)) > 0 {
+			break
+		}
+	}
+	return out, nil
+}
+
+func unique(q resource.Query) resource.Query {
+	seen := map[resource.Selector]bool{}
+	return slices.DeleteFunc(q, func(s resource.Selector) bool {
+		had := seen[s]
+		seen[s] = true
+		return had
+	})
+}
+
+// reading is what a node held when it was read: routes also as they came.
+type reading struct {
+	query  resource.Query
+	routes []route
+	state  resource.State
+}
+
+func (n *Node) read(ctx context.Context, q resource.Query) (reading, error) {
+	r := reading{query: q}
+	var err error
+	if r.routes, err = n.routes(ctx, q, math.MaxInt); err != nil {
+		return r, err
+	}
+	if r.state, err = n.readOthers(ctx, q); err != nil {
+		return r, err
+	}
+	for _, route := range r.routes {
+		r.state[route.Key()] = route.Route
+	}
+	return r, nil
+}
+
+// change compares the node with e.Before, and does what e wants.
+func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
+	if found := now.state.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
+		return &engine.DriftError{Found: found}
+	}
 	touched, err := selectors(e.Want)
 	if err != nil {
 		return err
 	}
-	found, err := n.readOthers(ctx, e.Query)
-	if err != nil {
-		return err
-	}
-	routes, err := n.routes(ctx, slices.Concat(e.Query, touched), math.MaxInt)
-	if err != nil {
-		return err
-	}
-	for _, r := range routes {
-		if e.Query.Match(r.Route) {
-			found[r.Key()] = r.Route
-		}
-	}
-	if e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
-		return &engine.DriftError{Found: found}
-	}
+	routes := slices.DeleteFunc(slices.Clone(now.routes), func(r route) bool { return !touched.Match(r.Route) })
 	groups, err := group(e.Want, routes)
 	if err != nil {
 		return err
@@ -127,24 +186,26 @@ func (n *Node) send(ctx context.Context, messages []message) error {
 	return nil
 }
 
-// settle reads what e selects until it is as predicted or e.Settle has passed.
-func (n *Node) settle(ctx context.Context, e engine.Edit) (resource.State, error) {
+// settle reads all until what e selects of it is as predicted or e.Settle has
+// passed. It returns what was read last, and what e selects of that.
+func (n *Node) settle(ctx context.Context, e engine.Edit, all resource.Query) (reading, resource.State, error) {
 	end := time.Now().Add(time.Duration(e.Settle))
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
-		found, err := n.Read(ctx, e.Query)
+		now, err := n.read(ctx, all)
 		if err != nil {
-			return nil, err
+			return now, nil, err
 		}
+		found := now.state.Select(e.Query)
 		left := time.Until(end)
 		if e.After == nil || left <= 0 || len(resource.Compare(e.After, found)) == 0 {
-			return found, nil
+			return now, found, nil
 		}
 		timer := time.NewTimer(min(wait, left))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, ctx.Err()
+			return now, nil, ctx.Err()
 		}
 	}
 }

@@ -23,7 +23,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 
 	"github.com/vishvananda/netns"
@@ -45,6 +44,7 @@ type Node struct {
 
 var (
 	_ engine.Node        = (*Node)(nil)
+	_ engine.Sequencer   = (*Node)(nil)
 	_ engine.Snapshotter = (*Node)(nil)
 )
 
@@ -94,18 +94,8 @@ func (n *Node) Close() error {
 // Read implements engine.Reader. Each kind of resource that q asks for costs
 // one dump for each family, however many selectors there are.
 func (n *Node) Read(ctx context.Context, q resource.Query) (resource.State, error) {
-	routes, err := n.routes(ctx, q, math.MaxInt)
-	if err != nil {
-		return nil, err
-	}
-	out, err := n.readOthers(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range routes {
-		out[r.Key()] = r.Route
-	}
-	return out, nil
+	r, err := n.read(ctx, q)
+	return r.state, err
 }
 
 // Snapshot implements engine.Snapshotter. Of a node with more than max routes

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -85,8 +86,45 @@ func slotOf(k resource.Key) (netip.Prefix, resource.Table, bool) {
 // kernel is one change on its way: a copy of the state that it is tried on,
 // and what was looked at.
 type kernel struct {
-	state     resource.State
+	state     resource.State // changed in place: a copy for each prediction would cost more than the rest
 	footprint resource.Query
+	was       resource.State // of the keys that were changed: what they were; see set
+	unknown   []resource.Key // of these: those that state did not have
+}
+
+// set makes k what r is, and remembers what it was.
+func (w *kernel) set(k resource.Key, r resource.Resource) {
+	if _, again := w.was[k]; !again {
+		old, known := w.state[k]
+		if !known {
+			w.unknown = append(w.unknown, k)
+		}
+		if w.was == nil {
+			w.was = resource.State{}
+		}
+		w.was[k] = old
+	}
+	w.state[k] = r
+}
+
+// undo makes the state what it was.
+func (w *kernel) undo() {
+	maps.Copy(w.state, w.was)
+	for _, k := range w.unknown {
+		delete(w.state, k)
+	}
+}
+
+// before is what q selected of the state before it was changed, given what it selects now.
+func (w *kernel) before(q resource.Query, now resource.State) resource.State {
+	out := now.Clone()
+	for k, r := range w.was {
+		delete(out, k)
+		if r != nil && q.Match(r) {
+			out[k] = r
+		}
+	}
+	return out
 }
 
 // look adds to the footprint.
@@ -122,7 +160,7 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 		return unpredictable("a change of one of several routes of the same identity: %s", id.Key())
 	}
 	if want == nil {
-		w.state[k] = nil
+		w.set(k, nil)
 		return nil
 	}
 
@@ -147,7 +185,7 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 	if err != nil {
 		return err
 	}
-	w.state[k] = route
+	w.set(k, route)
 	return nil
 }
 

@@ -40,7 +40,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 
 	"runbook/engine"
@@ -117,7 +116,7 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 		return err
 	}
 
-	w := &kernel{state: n.store.known.Clone(), footprint: e.Query}
+	w := &kernel{state: n.store.known, footprint: e.Query}
 	var refused error
 	for _, k := range order(e.Want) {
 		if refused = w.make(k, e.Want[k]); refused != nil {
@@ -126,17 +125,17 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 	}
 	// Nearly always a no-op: what the kernel looked at was foreseen by needs.
 	if err := n.store.load(ctx, w.footprint); err != nil {
+		w.undo()
 		return err
 	}
 	e.Query = w.footprint
-	e.Before = n.store.known.Select(e.Query)
-	if refused != nil {
-		e.After = e.Before.Clone()
-		return refused
-	}
-	maps.Copy(n.store.known, w.state)
 	e.After = n.store.known.Select(e.Query)
-	return nil
+	e.Before = w.before(e.Query, e.After)
+	if refused != nil {
+		w.undo()
+		e.After = e.Before.Clone()
+	}
+	return refused
 }
 
 // unpredictable is the error for what the model does not cover.

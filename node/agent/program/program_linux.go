@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -23,6 +24,9 @@ func Main() {
 	// A node has more important things to do. Next to nothing is kept between
 	// requests, so above this only garbage is collected sooner.
 	debug.SetMemoryLimit(32 << 20)
+	debug.SetGCPercent(200)
+	// It works on one thing at a time, and threads that look for work cost more than that.
+	runtime.GOMAXPROCS(1)
 	// The end of the connection is the end of stdin. Being killed by one of
 	// these instead could leave a change half made.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT)
