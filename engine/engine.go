@@ -16,6 +16,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"time"
 
 	"runbook/engine/resource"
@@ -98,7 +99,7 @@ type Model interface {
 
 // Edit is a change to one node: its footprint, and what to make of it.
 type Edit struct {
-	Want   resource.State `json:"want,omitempty"`   // what each key should become; nil: absent
+	Want   resource.State `json:"want,omitempty"`   // what each key should become; a nil value: absent
 	Query  resource.Query `json:"query,omitempty"`  // the footprint: all that was read or is changed
 	Before resource.State `json:"before,omitzero"`  // of Query, on which the prediction rests
 	After  resource.State `json:"after,omitzero"`   // of Query, as predicted
@@ -107,6 +108,46 @@ type Edit struct {
 
 // Diff is what e changes.
 func (e Edit) Diff() resource.Diff { return resource.Compare(e.Before, e.After) }
+
+// editJSON is an Edit in JSON. Most of a footprint only has to stay as it is, so
+// that where there is a Before, After is written as what differs from it.
+type editJSON struct {
+	edit
+	Changes resource.State `json:"changes,omitzero"`
+}
+
+type edit Edit // without its methods
+
+// MarshalJSON writes e with its changes in place of After, where it can.
+func (e Edit) MarshalJSON() ([]byte, error) {
+	w := editJSON{edit: edit(e)}
+	if e.Before != nil && e.After != nil {
+		w.Changes, w.After = e.Diff().After(), nil
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (e *Edit) UnmarshalJSON(b []byte) error {
+	var w editJSON
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*e = Edit(w.edit)
+	if w.Changes != nil {
+		e.After = maps.Clone(e.Before)
+		if e.After == nil {
+			e.After = resource.State{}
+		}
+		for k, r := range w.Changes {
+			delete(e.After, k)
+			if r != nil {
+				e.After[k] = r
+			}
+		}
+	}
+	return nil
+}
 
 // Reverse is the edit that takes e back, where the node still holds e.After.
 func (e Edit) Reverse() Edit {

@@ -128,6 +128,9 @@ const absentKey Kind = "absent"
 //
 //	{"link": [{"name": "eth1", …}], "absent": ["route 10.20.0.0/16 table 254 metric 0"]}
 func (s State) MarshalJSON() ([]byte, error) {
+	if s == nil {
+		return []byte("null"), nil // which is not the same as a state in which nothing is
+	}
 	lists := map[Kind][]any{}
 	for _, k := range s.Keys() {
 		if r := s[k]; r != nil {
@@ -141,6 +144,9 @@ func (s State) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON wrote. A kind that it does not know is an error.
 func (s *State) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	var lists map[Kind]json.RawMessage
 	if err := json.Unmarshal(b, &lists); err != nil {
 		return err

@@ -62,7 +62,7 @@ type response struct {
 	ID    uint64           `json:"id"`
 	Hello *hello           `json:"hello,omitempty"` // in the first frame, and only there
 	State resource.State   `json:"state,omitzero"`
-	Found []resource.State `json:"found,omitempty"` // of an apply, one for each edit that was made
+	Found []resource.State `json:"found,omitempty"` // of an apply, one for each edit that was made; null: it is as predicted
 	Few   bool             `json:"few,omitempty"`   // of a snapshot
 	Error *wireError       `json:"error,omitempty"`
 }

@@ -86,7 +86,7 @@ func TestEditArrives(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 		e := <-n.edits
-		if (e.Before == nil) != (before == nil) || (e.After == nil) != (before == nil) || len(e.Before) != len(before) {
+		if (e.Before == nil) != (before == nil) || (e.After == nil) != (before == nil) || len(e.Before) != len(before) || len(resource.Compare(e.After, before)) > 0 {
 			t.Errorf("Before %v arrives as %v, After as %v", before, e.Before, e.After)
 		}
 	}

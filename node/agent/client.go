@@ -88,6 +88,17 @@ func (c *Client) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 // ApplyAll implements engine.Sequencer.
 func (c *Client) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
 	r, err := c.call(ctx, request{Op: opApply, Edits: edits})
+	if len(r.Found) > len(edits) {
+		return nil, c.unreachable(fmt.Errorf("it answered with %d states to %d changes", len(r.Found), len(edits)))
+	}
+	for i := range r.Found {
+		if r.Found[i] == nil {
+			r.Found[i] = edits[i].After
+		}
+		if r.Found[i] == nil { // nothing was predicted, and nothing found
+			r.Found[i] = resource.State{}
+		}
+	}
 	return r.Found, err
 }
 

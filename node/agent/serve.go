@@ -107,7 +107,7 @@ func (s *server) handle(ctx context.Context, q request) {
 	case q.Op == opRead:
 		state, err = s.node.Read(ctx, q.Query)
 	case q.Op == opApply:
-		found, err = engine.ApplyAll(ctx, s.node, q.Edits)
+		found, err = s.apply(ctx, q.Edits)
 	case q.Op == opWhole && can:
 		state, few, err = whole.Snapshot(ctx, q.Max)
 	case q.Op == opWhole: // few is false: it must be asked piece by piece
@@ -118,6 +118,17 @@ func (s *server) handle(ctx context.Context, q request) {
 		state = nil
 		debug.FreeOSMemory()
 	}
+}
+
+// apply does edits and returns what was found after each, or nil where it is as predicted.
+func (s *server) apply(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
+	found, err := engine.ApplyAll(ctx, s.node, edits)
+	for i := range found {
+		if after := edits[i].After; after != nil && len(resource.Compare(after, found[i])) == 0 {
+			found[i] = nil
+		}
+	}
+	return found, err
 }
 
 // send writes one frame and returns its size. An answer that does not fit becomes an error.
