@@ -192,7 +192,7 @@ func (s *stream) run() error {
 			s.conn.eager.relaxed.Store(true)
 			return nil
 		}
-		line, err := s.out.ReadString('\n')
+		line, _ := s.out.ReadString('\n') // its end is seen by the next Peek
 		machine, need := strings.CutPrefix(strings.TrimSpace(line), sayNeed+" ")
 		if !need {
 			e := engine.Unreachable.Errorf("the login shell of %s at %s prints %.80q before the agent can start", s.user, s.addr, strings.TrimSpace(line))
