@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"runbook/engine"
+	"runbook/internal/spell"
 )
 
 // This file reads selections. The grammar, as functions of parser:
@@ -317,7 +318,7 @@ func (s *selection) unmatched(t lexeme, pattern string) *engine.Error {
 	literal := t.text[:strings.IndexAny(t.text, "*?[")]
 	for _, n := range s.inv.nodes {
 		begin := n.Name[:min(len(literal), len(n.Name))]
-		if literal != "" && len(near(literal, []string{begin}, 1)) == 1 {
+		if literal != "" && len(spell.Near(literal, []string{begin}, 1)) == 1 {
 			close = append(close, n.Name)
 		}
 	}
