@@ -84,6 +84,12 @@ func ApplyAll(ctx context.Context, n Node, edits []Edit) ([]resource.State, erro
 	return found, nil
 }
 
+// Line is a [Node] at the end of a connection that can be lost for good.
+type Line interface {
+	// Lost reports whether the connection has ended: a new one must be made.
+	Lost() bool
+}
+
 // Model is a node in memory that predicts what the kernel would do. It is
 // seeded from a real node as far as it is looked at, and keeps what it
 // predicted: a later Read sees it.
@@ -324,11 +330,11 @@ type Entry struct {
 	Seq  int64     `json:"seq"` // set by the journal
 	Time time.Time `json:"time"`
 	Node string    `json:"node"`
-	Kind string    `json:"kind"`           // intent, done, failed, undo, undone, node
+	Kind string    `json:"kind"`           // intent, done, failed, undo, undone
 	Nth  int       `json:"nth"`            // which change of the node's plan, from 0
 	Op   string    `json:"op,omitempty"`   // "route.add"
 	Pos  string    `json:"pos,omitempty"`  // where the script asked
 	Edit *Edit     `json:"edit,omitempty"` // intent: what is about to be done, and how to take it back
 	Diff string    `json:"diff,omitempty"` // for people
-	Text string    `json:"text,omitempty"` // node: its new state; failed: why
+	Text string    `json:"text,omitempty"` // failed: why
 }

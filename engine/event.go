@@ -19,8 +19,7 @@ const (
 	EventChange    EventKind = "change"    // Op was applied and read back: Diff
 	EventUnchanged EventKind = "unchanged" // Op found its object already as it should be
 	EventPutBack   EventKind = "put-back"  // a change of Node was taken back: Diff
-	EventWarning   EventKind = "warning"
-	EventEnd       EventKind = "end" // the run has ended: Text sums it up
+	EventEnd       EventKind = "end"       // the run has ended: Text sums it up
 )
 
 // NodeState is where a node stands in a run.
@@ -28,7 +27,6 @@ type NodeState string
 
 // The states of a node. The last six are final.
 const (
-	NodeWaiting  NodeState = "waiting"
 	NodeApplying NodeState = "applying"
 	NodeDone     NodeState = "done"      // changed as predicted
 	NodeSame     NodeState = "unchanged" // there was nothing to change

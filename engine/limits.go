@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -47,16 +46,13 @@ func (l Limits) Exceeded(name string, limit any, asked string) *Error {
 // Budget counts what one node's pass has used of its limits.
 type Budget struct {
 	Limits  Limits
-	mu      sync.Mutex
 	calls   int
 	changes int
 	repeats map[string]int
 }
 
 // call charges one call of an operation.
-func (b *Budget) call() *Error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (b *Budget) call() error {
 	b.calls++
 	if b.calls > b.Limits.CallsPerNode {
 		return b.Limits.Exceeded("calls_per_node", b.Limits.CallsPerNode, fmt.Sprintf("this would be call %d on the node", b.calls))
@@ -65,9 +61,7 @@ func (b *Budget) call() *Error {
 }
 
 // change charges one change; what identifies the change and its resource.
-func (b *Budget) change(what string) *Error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (b *Budget) change(what string) error {
 	b.changes++
 	if b.changes > b.Limits.ChangesPerNode {
 		return b.Limits.Exceeded("changes_per_node", b.Limits.ChangesPerNode, fmt.Sprintf("this would be change %d on the node", b.changes))

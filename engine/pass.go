@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,8 +19,8 @@ import (
 //
 //   - predicting ([NewPrediction]): on a model of the node. It writes the plan.
 //   - live ([NewLive]): on the node itself. It is bound to the plan: a change
-//     must be the next one that was predicted, on the same footprint. The
-//     script may do less than predicted, never more or other.
+//     must be the next one that was predicted, on the same footprint. A script
+//     that fails does less; none does more or other.
 //
 // This file is the life of a change. Nothing else in runbook changes a node.
 type Pass struct {
@@ -39,12 +40,6 @@ type Pass struct {
 	done    []doneChange // what was changed and stands, oldest first
 }
 
-type doneChange struct {
-	nth   int
-	edit  Edit
-	found resource.State // what the node answered after it; nil where the answer was lost
-}
-
 // NewPrediction returns a pass that predicts on m and writes plan.
 func NewPrediction(plan *NodePlan, l Limits, m Model, emit func(Event)) *Pass {
 	return &Pass{plan: plan, budget: Budget{Limits: l}, model: m, emit: emit}
@@ -53,13 +48,6 @@ func NewPrediction(plan *NodePlan, l Limits, m Model, emit func(Event)) *Pass {
 // NewLive returns a pass that does what plan holds to n, and records it as part of run.
 func NewLive(plan *NodePlan, l Limits, n Node, j Journal, run string, emit func(Event)) *Pass {
 	return &Pass{plan: plan, budget: Budget{Limits: l}, node: n, journal: j, run: run, emit: emit}
-}
-
-// Changed reports how many changes of a live pass stand on the node, or may.
-func (p *Pass) Changed() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.done)
 }
 
 // Print takes a line that the script printed.
@@ -131,11 +119,23 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 	}
 }
 
-// Finish does what is still queued. A live pass is not over before it.
+// Finish does what is still queued, and wants every predicted change to have
+// been made. A live pass that did not fail is not over before it.
 func (p *Pass) Finish(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.flush(ctx)
+	if p.fatal != nil {
+		return p.fatal
+	}
+	if err := p.flush(ctx); err != nil || p.node == nil {
+		return err
+	}
+	for _, left := range p.plan.Steps[p.next:] {
+		if len(left.Edit.Diff()) > 0 {
+			return p.fail(left, &Error{Code: Differs, Cause: "the script ended without this change, which was predicted"})
+		}
+	}
+	return nil
 }
 
 func (p *Pass) reader() Reader {
@@ -169,8 +169,12 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 			return PlannedChange{}, err
 		}
 	}
-	if len(planned.Edit.Diff()) > 0 {
-		if err := p.budget.change(c.Op + string(c.Args)); err != nil {
+	if diff := planned.Edit.Diff(); len(diff) > 0 {
+		what, err := json.Marshal(diff.After()) // not the arguments: one change can be asked for in many ways
+		if err == nil {
+			err = p.budget.change(c.Op + string(what))
+		}
+		if err != nil {
 			return PlannedChange{}, err
 		}
 	}
@@ -196,6 +200,8 @@ func (p *Pass) planned(c PlannedChange) (PlannedChange, error) {
 				return s, s.Refused
 			}
 			return s, nil
+		} else if len(s.Edit.Diff()) > 0 {
+			break // this one would have to come first
 		}
 	}
 	return PlannedChange{}, &Error{
@@ -286,7 +292,7 @@ func (p *Pass) judge(changes []queued, found []resource.State, failed error) (ok
 			return i, &Error{Code: Differs, Cause: "the node answered otherwise than predicted", Drift: d}
 		}
 	}
-	if failed == nil && len(found) == len(changes) {
+	if len(found) == len(changes) { // an error beside that would be about nothing
 		return len(found), nil
 	}
 	var drift *DriftError
@@ -305,13 +311,6 @@ func (p *Pass) judge(changes []queued, found []resource.State, failed error) (ok
 	return len(found), failed
 }
 
-// made keeps what must be put back if the pass fails.
-func (p *Pass) made(q queued, found resource.State) {
-	if len(q.change.Edit.Diff()) > 0 {
-		p.done = append(p.done, doneChange{q.nth, q.change.Edit, found})
-	}
-}
-
 // recordOutcomes writes what became of the changes: the first ok are done.
 func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, failed error) error {
 	var outcomes []Entry
@@ -320,9 +319,14 @@ func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, fai
 			outcomes = append(outcomes, p.entry("done", q.nth))
 		}
 	}
-	if failed != nil {
-		o := p.entry("failed", changes[ok].nth)
-		o.Text = failed.Error()
+	for i, q := range changes[ok:] {
+		if failed == nil || len(q.change.Edit.Diff()) == 0 && i > 0 {
+			continue
+		}
+		o := p.entry("failed", q.nth)
+		if o.Text = failed.Error(); i > 0 {
+			o.Text = "sent after one that failed"
+		}
 		outcomes = append(outcomes, o)
 	}
 	if len(outcomes) == 0 {
@@ -351,57 +355,6 @@ func (p *Pass) tell(queue []queued, end int) {
 			p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: title(c), Pos: c.Pos, Diff: diff})
 		}
 	}
-}
-
-// PutBack takes back what a live pass changed, newest first, so that a node
-// ends either done or as it was. It stops at the first change that it cannot
-// take back, for older ones may rest on it.
-func (p *Pass) PutBack(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.done) > 0 {
-		c := p.done[len(p.done)-1]
-		d := resource.Compare(c.edit.Before, c.found)
-		if c.found == nil {
-			found, err := p.node.Read(ctx, c.edit.Query)
-			if err != nil {
-				return err
-			}
-			// Only our own keys: what else has moved meanwhile is not ours to put back.
-			c.found = found
-			ours := c.edit.Diff().Before()
-			d = resource.Compare(ours, keep(found, ours))
-		}
-		if len(d) > 0 {
-			back := Edit{Want: d.Before(), Query: c.edit.Query, Before: c.found, After: c.edit.Before, Settle: c.edit.Settle}
-			if err := p.takeBack(ctx, c.nth, back); err != nil {
-				return err
-			}
-			p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: title(p.plan.Steps[c.nth]), Diff: back.Diff()})
-		}
-		p.done = p.done[:len(p.done)-1]
-	}
-	return nil
-}
-
-func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
-	e := p.entry("undo", nth)
-	e.Edit, e.Diff = &back, back.Diff().String()
-	if err := p.journal.Append(ctx, e); err != nil {
-		return err
-	}
-	found, err := p.node.Apply(ctx, back)
-	var drift *DriftError
-	switch {
-	case errors.As(err, &drift):
-		return drifted(resource.Compare(back.Before, drift.Found))
-	case err != nil:
-		return err
-	}
-	if d := resource.Compare(back.After, found); len(d) > 0 {
-		return &Error{Code: Differs, Cause: "the node could not be put back as it was", Drift: d}
-	}
-	return p.journal.Append(ctx, p.entry("undone", nth))
 }
 
 func drifted(d resource.Diff) *Error {

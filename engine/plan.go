@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -86,28 +87,30 @@ func (p *NodePlan) Changes() []PlannedChange {
 	return out
 }
 
-// Drift is what has changed on the node from an earlier prediction, p, to a
-// later one: in what the predictions rest on, and where that is equal in what
-// they would do. Nil means that now can be done in place of p.
-func (p *NodePlan) Drift(now *NodePlan) resource.Diff {
-	var before, after []resource.State
+// Drift compares an earlier prediction, p, with a later one. same means that now
+// can be done in p's place: it makes the same calls, which rest on the same and
+// do the same. Otherwise d shows the first difference.
+func (p *NodePlan) Drift(now *NodePlan) (d resource.Diff, same bool) {
+	step := func(n *NodePlan, i int) PlannedChange {
+		if i < len(n.Steps) {
+			return n.Steps[i]
+		}
+		return PlannedChange{}
+	}
+	for i := range min(len(p.Steps), len(now.Steps)) {
+		if d := resource.Compare(p.Steps[i].Edit.Before, now.Steps[i].Edit.Before); len(d) > 0 {
+			return d, false
+		}
+	}
 	for i := range max(len(p.Steps), len(now.Steps)) {
-		var was, is Edit
-		if i < len(p.Steps) {
-			was = p.Steps[i].Edit
+		was, is := step(p, i), step(now, i)
+		if d := resource.Compare(was.Edit.After, is.Edit.After); len(d) > 0 {
+			return d, false
 		}
-		if i < len(now.Steps) {
-			is = now.Steps[i].Edit
-		}
-		if d := resource.Compare(was.Before, is.Before); len(d) > 0 && i < len(p.Steps) && i < len(now.Steps) {
-			return d
-		}
-		before, after = append(before, was.After), append(after, is.After)
-	}
-	for i := range before {
-		if d := resource.Compare(before[i], after[i]); len(d) > 0 {
-			return d
+		if was.Op != is.Op || !bytes.Equal(was.Args, is.Args) || (was.Refused == nil) != (is.Refused == nil) ||
+			len(was.Edit.Diff()) != len(is.Edit.Diff()) {
+			return append(was.Edit.Diff(), is.Edit.Diff()...), false
 		}
 	}
-	return nil
+	return nil, true
 }

@@ -33,8 +33,6 @@ func eventLines(e engine.Event, s Style) []string {
 		return []string{"waiting " + e.Text + " before the next wave"}
 	case engine.EventPrint:
 		return []string{e.Node + " | " + e.Text}
-	case engine.EventWarning:
-		return []string{s.wrap(yellow, strings.TrimPrefix(e.Node+": ", ": ")+e.Text)}
 	case engine.EventUnchanged:
 		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, e.Op))}
 	case engine.EventChange, engine.EventPutBack:

@@ -27,10 +27,14 @@ type fleetFlags struct {
 }
 
 func (f *fleetFlags) add(c *cobra.Command) {
-	f.flags = c.Flags()
-	c.Flags().StringVarP(&f.inventory, "inventory", "i", "", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
+	f.addInventory(c)
 	c.Flags().StringVarP(&f.selection, "nodes", "n", "", "which nodes: names, globs, groups, all: 'web and not web-3'")
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
+}
+
+func (f *fleetFlags) addInventory(c *cobra.Command) {
+	f.flags = c.Flags()
+	c.Flags().StringVarP(&f.inventory, "inventory", "i", "", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
 }
 
 // fleet is the nodes of a run and how to reach them.

@@ -82,13 +82,14 @@ type stopper struct {
 	stop chan struct{}
 }
 
-// interrupts makes Ctrl-C (or SIGTERM) close stop, and a second one cancel ctx.
+// interrupts makes Ctrl-C (or SIGTERM, or the terminal's end) close stop, and a second one cancel ctx.
 // What does not look at stop is canceled by the first: see [stopper.whole].
 func interrupts() (stopper, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := stopper{ctx, make(chan struct{})}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE) // who stops reading, such as head, does not stop a run in its middle
 	go func() {
 		<-signals
 		close(s.stop)

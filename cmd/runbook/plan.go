@@ -136,5 +136,15 @@ func loadPlan(path string) (*engine.Plan, error) {
 	case p.Version != engine.PlanVersion:
 		return nil, engine.Invalid.Errorf("%s is a plan of version %d: this runbook reads version %d", path, p.Version, engine.PlanVersion)
 	}
+	seen := map[string]bool{}
+	for _, np := range p.Nodes {
+		if np == nil || np.Node == "" || seen[np.Node] {
+			return nil, engine.Invalid.Errorf("%s is damaged: its nodes are not each named once", path)
+		}
+		seen[np.Node] = true
+	}
+	if len(p.Nodes) == 0 {
+		return nil, engine.Invalid.Errorf("%s is a plan for no node", path)
+	}
 	return &p, nil
 }

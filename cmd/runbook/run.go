@@ -27,6 +27,10 @@ type runFlags struct {
 
 func (f *runFlags) add(c *cobra.Command) {
 	f.fleetFlags.add(c)
+	f.addRun(c)
+}
+
+func (f *runFlags) addRun(c *cobra.Command) {
 	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing")
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
 }
@@ -112,11 +116,12 @@ func applyCommand(stop stopper) *cobra.Command {
 			})
 		},
 	}
-	f.add(c)
+	f.addInventory(c)
+	f.addRun(c)
 	return c
 }
 
-// of makes f mean the nodes of a saved plan, whatever its selection means today.
+// of makes f mean the nodes of a saved plan: all of them, whatever its selection means today.
 func (f *fleetFlags) of(p *engine.Plan) {
 	if f.inventory == "" {
 		f.inventory = p.Inventory
@@ -130,9 +135,13 @@ func (f *fleetFlags) of(p *engine.Plan) {
 
 // hold marks the nodes of now that are not as they were in the saved plan.
 func hold(saved, now *engine.Plan) {
-	for i, np := range now.Nodes {
+	was := map[string]*engine.NodePlan{}
+	for _, np := range saved.Nodes {
+		was[np.Node] = np
+	}
+	for _, np := range now.Nodes {
 		if np.Err == nil {
-			np.Err = rollout.Drifted(saved.Nodes[i], np)
+			np.Err = rollout.Drifted(was[np.Node], np)
 		}
 	}
 }
@@ -190,6 +199,9 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr))
 	}
 	s.run.Stop = stop.stop
+	if err := s.program.Bind(s.params); err != nil { // the live passes have all their steps
+		return nil, err
+	}
 	states, failed := s.run.Apply(stop.ctx, p.Nodes)
 	s.run.Emit(engine.Event{Version: engine.EventVersion, Time: time.Now().UTC(), Kind: engine.EventEnd, Run: s.run.ID, Text: s.sum(states)})
 	if failed != nil {

@@ -14,7 +14,7 @@ import (
 
 // session is a runbook that has been read, and the nodes that it is for.
 type session struct {
-	program engine.Program
+	program *script.Program
 	source  engine.Source
 	params  map[string]string
 	fleet   *fleet

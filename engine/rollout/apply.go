@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"runbook/engine"
-	"runbook/engine/resource"
 )
 
 // Question is put before a node is changed.
@@ -38,7 +37,6 @@ type application struct {
 	limits engine.Limits
 
 	mu       sync.Mutex
-	deadline time.Time // limit duration; waiting for an answer does not count
 	states   map[string]engine.NodeState
 	failures int
 	code     engine.Code
@@ -52,11 +50,15 @@ type application struct {
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
 	a := &application{Run: r, plans: plans, limits: h.Limits, states: map[string]engine.NodeState{}}
-	a.deadline = time.Now().Add(time.Duration(h.Limits.Duration))
+	if a.deadline.IsZero() { // the plans are not from Predict
+		a.deadline = time.Now().Add(time.Duration(h.Limits.Duration))
+	}
 	for _, p := range plans {
 		a.states[p.Node] = engine.NodeUntried
-		if p.Err != nil {
-			a.failed(p, p.Err, engine.NodeFailed)
+		if p.Err != nil { // within the failure budget: see Refusal
+			a.failures++
+			a.blame(p.Err)
+			a.set(p.Node, engine.NodeFailed, p.Err)
 		}
 	}
 	ends, err := Waves(h.Rollout.Waves, len(plans))
@@ -244,6 +246,9 @@ func (a *application) quit(err error) {
 
 // node changes one node and, where that fails, puts it back.
 func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
+	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline,
+		a.limits.Exceeded("duration", a.limits.Duration, "the run has taken longer than it may"))
+	defer cancel()
 	info := a.info(p.Node)
 	if time.Since(p.Created) > staleAfter {
 		now := a.predict(ctx, info)
@@ -251,14 +256,18 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 			now.Err = Drifted(p, now)
 		}
 		if now.Err != nil {
-			a.failed(p, now.Err, engine.NodeFailed)
+			a.count(now.Err)
+			a.set(p.Node, engine.NodeFailed, now.Err)
 			return
 		}
 	}
 	a.set(p.Node, engine.NodeApplying, nil)
 	n, err := a.fleet.node(ctx, a.Dialer, p.Node)
 	if err != nil {
-		a.failed(p, nodeError(err, p.Node), engine.NodeFailed)
+		e := nodeError(err, p.Node)
+		e.Left = engine.NothingChanged
+		a.count(e)
+		a.set(p.Node, engine.NodeFailed, e)
 		return
 	}
 	pass := engine.NewLive(p, a.limits, n, a.Journal, a.ID, func(e engine.Event) {
@@ -270,6 +279,9 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 		err = pass.Finish(ctx)
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ended(ctx, err)
+		}
 		a.rescue(ctx, p, pass, nodeError(err, p.Node))
 		return
 	}
@@ -281,36 +293,42 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	if canceled(err) {
 		err.Code, err.Cause = engine.Interrupted, "interrupted"
 	}
-	changed, state := pass.Changed(), engine.NodeFailed
-	err.Left = engine.NothingChanged
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin)
+	a.count(err) // first of all: no further node starts while this one is put back
+	changed := pass.Changed()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin+time.Duration(changed)*putBackEach)
 	defer cancel()
-	switch back := pass.PutBack(ctx); {
-	case back != nil:
+	n, back := a.fleet.node(ctx, a.Dialer, p.Node) // another connection, where this one is lost
+	if back == nil {
+		pass.Reconnect(n)
+		back = pass.PutBack(ctx)
+	}
+	state := engine.NodeFailed
+	switch {
+	case pass.Changed() > 0:
 		state = engine.NodeInDoubt
-		err.Left = fmt.Sprintf("%d of its changes could not be put back: %s", pass.Changed(), engine.AsError(back).Cause)
+		err.Left = fmt.Sprintf("changes that it may still hold: %d, because they could not be put back: %s", pass.Changed(), engine.AsError(back).Cause)
 	case changed > 0:
-		err.Left = fmt.Sprintf("%d changes were put back", changed)
+		err.Left = fmt.Sprintf("changes put back: %d", changed)
+	default:
+		err.Left = engine.NothingChanged
 	}
-	if err.Code == engine.Differs {
-		a.quit(err) // what the dry run says of the other nodes cannot be trusted either
-	}
-	a.failed(p, err, state)
-}
-
-// failed counts a failure of p's node; past the allowed number no further node starts.
-func (a *application) failed(p *engine.NodePlan, err *engine.Error, state engine.NodeState) {
-	a.mu.Lock()
-	a.failures++
-	a.blame(err)
-	if a.failures > a.Program.Header().Rollout.MaxFailures {
-		a.stopped = true
-	}
-	a.mu.Unlock()
 	a.set(p.Node, state, err)
 }
 
-// set moves a node to a state, tells of it, and records it where it is final.
+// count counts a failure. Past the allowed number no further node starts; nor
+// does one where a node answered otherwise than predicted, for what the dry run
+// says of the others cannot be trusted either.
+func (a *application) count(err *engine.Error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failures++
+	a.blame(err)
+	if a.failures > a.Program.Header().Rollout.MaxFailures || err.Code == engine.Differs {
+		a.stopped = true
+	}
+}
+
+// set moves a node to a state and tells of it.
 func (a *application) set(node string, s engine.NodeState, err *engine.Error) {
 	a.mu.Lock()
 	a.states[node] = s
@@ -329,17 +347,18 @@ func (a *application) info(name string) engine.NodeInfo {
 
 // Drifted is the error of a node that is no longer as it was when was was made, or nil.
 func Drifted(was, now *engine.NodePlan) *engine.Error {
-	d := was.Drift(now)
-	if d == nil {
+	e := &engine.Error{
+		Code: engine.Differs, Node: now.Node, Left: engine.NothingChanged,
+		Cause: "the node has drifted since it was planned", Hint: "make a new plan",
+	}
+	if was.Err != nil {
+		e.Cause = "the node could not be predicted when the plan was made"
+		return e
+	}
+	d, same := was.Drift(now)
+	if same {
 		return nil
 	}
-	return drifted(now.Node, d)
-}
-
-func drifted(node string, d resource.Diff) *engine.Error {
-	return &engine.Error{
-		Code: engine.Differs, Node: node, Left: engine.NothingChanged, Drift: d,
-		Cause: "the node has drifted since it was planned",
-		Hint:  "make a new plan",
-	}
+	e.Drift = d
+	return e
 }

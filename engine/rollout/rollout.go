@@ -37,7 +37,8 @@ type Run struct {
 	// Stop, once closed, lets no further node start; those in hand are finished.
 	Stop <-chan struct{}
 
-	fleet fleet
+	fleet    fleet
+	deadline time.Time // limit duration; waiting for an answer does not count
 }
 
 // parallel is how many nodes are connected to and predicted at a time. It
@@ -48,14 +49,19 @@ const parallel = 100
 // staleAfter is the age at which a prediction is made anew before its wave.
 const staleAfter = 15 * time.Minute
 
-// putBackWithin bounds how long a failed node is given to be put back.
-const putBackWithin = 30 * time.Second
+// A failed node is given this long to be put back, and as much again as
+// putBackEach for each of its changes.
+const (
+	putBackWithin = 30 * time.Second
+	putBackEach   = time.Second
+)
 
 // Predict connects to every node and predicts it in full. What a node could
 // not be predicted for is in its NodePlan; the error is for what concerns the
 // run as a whole.
 func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	limits := r.Program.Header().Limits
+	r.deadline = time.Now().Add(time.Duration(limits.Duration))
 	if n := len(r.Nodes); n > limits.Nodes {
 		return nil, limits.Exceeded("nodes", limits.Nodes, fmt.Sprintf("%d nodes are selected", n))
 	}
@@ -64,7 +70,10 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
 	each(len(r.Nodes), func(i int) { plans[i] = r.predict(ctx, r.Nodes[i]) })
-	return plans, context.Cause(ctx)
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return plans, context.Canceled
+	}
+	return plans, nil // a limit that was hit is each node's error
 }
 
 func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePlan {
@@ -75,6 +84,9 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ended(ctx, err)
+		}
 		plan.Err = nodeError(err, info.Name)
 		plan.Err.Left = engine.NothingChanged
 	}
@@ -91,28 +103,23 @@ func nodeError(err error, node string) *engine.Error {
 }
 
 // Refusal says why a run that was predicted as plans must not start, or nil.
-// Limits, scripts that are wrong and interrupts refuse it on any node; other
-// failures where there are more than the rollout allows.
+// Nodes that are unreachable or have drifted refuse it where they are more than
+// allowed; anything else, a limit or a script that is wrong, on any node.
 func Refusal(plans []*engine.NodePlan, allowed int) *engine.Error {
 	var worst *engine.Error
-	failed := 0
+	failed, tolerable := 0, true
 	for _, p := range plans {
 		if p.Err == nil {
 			continue
 		}
 		failed++
+		tolerable = tolerable && (p.Err.Code == engine.Unreachable || p.Err.Code == engine.Differs)
 		if worst == nil || engine.Worst(worst.Code, p.Err.Code) != worst.Code {
 			worst = p.Err
 		}
 	}
-	if worst == nil {
+	if tolerable && failed <= allowed {
 		return nil
-	}
-	switch worst.Code {
-	case engine.Unreachable, engine.Differs:
-		if failed <= allowed {
-			return nil
-		}
 	}
 	return worst
 }
@@ -125,7 +132,8 @@ func (r *Run) emit(e engine.Event) {
 	r.Emit(e)
 }
 
-// fleet keeps one connection to each node for the length of a run.
+// fleet keeps one connection to each node for the length of a run, or as long
+// as it lasts.
 type fleet struct {
 	mu    sync.Mutex
 	nodes map[string]engine.Node
@@ -135,16 +143,19 @@ func (f *fleet) node(ctx context.Context, d engine.Dialer, name string) (engine.
 	f.mu.Lock()
 	n := f.nodes[name]
 	f.mu.Unlock()
-	if n != nil {
+	if line, can := n.(engine.Line); can && !line.Lost() {
 		return n, nil
 	}
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	n, err := d.Dial(dialing, name)
+	dialed, err := d.Dial(dialing, name)
 	if err != nil {
-		return nil, late(dialing, err, dialWithin)
+		return nil, late(ctx, dialing, err, dialWithin)
 	}
-	n = patient{n}
+	if n != nil {
+		n.Close() //nolint:errcheck // it is lost
+	}
+	n = patient{dialed}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.nodes == nil {
@@ -176,18 +187,18 @@ const (
 type patient struct{ engine.Node }
 
 func (p patient) Read(ctx context.Context, q resource.Query) (resource.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	own, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	s, err := p.Node.Read(ctx, q)
-	return s, late(ctx, err, answerWithin)
+	s, err := p.Node.Read(own, q)
+	return s, late(ctx, own, err, answerWithin)
 }
 
 func (p patient) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
 	within := answerWithin + time.Duration(e.Settle)
-	ctx, cancel := context.WithTimeout(ctx, within)
+	own, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	s, err := p.Node.Apply(ctx, e)
-	return s, late(ctx, err, within)
+	s, err := p.Node.Apply(own, e)
+	return s, late(ctx, own, err, within)
 }
 
 // ApplyAll implements [engine.Sequencer], where the node does.
@@ -196,10 +207,10 @@ func (p patient) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.
 	for _, e := range edits {
 		within += time.Duration(e.Settle)
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	own, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	s, err := engine.ApplyAll(ctx, p.Node, edits)
-	return s, late(ctx, err, within)
+	s, err := engine.ApplyAll(own, p.Node, edits)
+	return s, late(ctx, own, err, within)
 }
 
 // Snapshot implements [engine.Snapshotter], where the node does.
@@ -208,18 +219,39 @@ func (p patient) Snapshot(ctx context.Context, max int) (resource.State, bool, e
 	if !can {
 		return nil, false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	own, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	s, few, err := n.Snapshot(ctx, max)
-	return s, few, late(ctx, err, answerWithin)
+	s, few, err := n.Snapshot(own, max)
+	return s, few, late(ctx, own, err, answerWithin)
 }
 
-// late says in err that the deadline has passed, where it has.
-func late(ctx context.Context, err error, within time.Duration) error {
-	if err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return err
+// Lost implements [engine.Line], where the node does.
+func (p patient) Lost() bool {
+	n, can := p.Node.(engine.Line)
+	return can && n.Lost()
+}
+
+// late says in err which deadline has passed, where one has: the run's, with
+// what its context says, or a call's own.
+func late(ctx, own context.Context, err error, within time.Duration) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ended(ctx, err)
+	case errors.Is(own.Err(), context.DeadlineExceeded):
+		return &engine.Error{Code: engine.Unreachable, Cause: fmt.Sprintf("no answer within %s", within), Err: err}
 	}
-	return &engine.Error{Code: engine.Unreachable, Cause: fmt.Sprintf("no answer within %s", within), Err: err}
+	return err
+}
+
+// ended is err, or the limit that ended ctx.
+func ended(ctx context.Context, err error) error {
+	var limit *engine.Error
+	if errors.As(context.Cause(ctx), &limit) {
+		return limit
+	}
+	return err
 }
 
 // each calls f(0) … f(n-1), at most parallel at a time, and waits for all.

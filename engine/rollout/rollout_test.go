@@ -260,7 +260,7 @@ func TestAFailingScriptIsPutBack(t *testing.T) {
 	plans := predicted(t, r)
 	live = true
 	states, err := r.Apply(t.Context(), plans)
-	if err == nil || !strings.Contains(err.Error(), "1 changes were put back") || states["node-1"] != engine.NodeFailed {
+	if err == nil || !strings.Contains(err.Error(), "changes put back: 1") || states["node-1"] != engine.NodeFailed {
 		t.Errorf("got %v, %v", err, states)
 	}
 	if got := f.changed(t); len(got) != 0 {

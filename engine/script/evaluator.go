@@ -135,6 +135,7 @@ func (ev *evaluator) serve(in io.Reader) error {
 			if ev.params, err = fromJSON(f.Value, asRecord("params")); err != nil {
 				return err
 			}
+			ev.pool.renew()
 		case tRun:
 			go ev.run(ev.start(f.Run), f.Node, ev.params)
 		case tAnswer, tCancel:

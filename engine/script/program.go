@@ -154,7 +154,8 @@ func (p *Program) Usage() engine.Usage {
 }
 
 // Bind sets the runbook's parameters for all runs that start later, from what
-// the command line says. See [BindParams].
+// the command line says. See [BindParams]. These runs have all steps of the
+// limit again: a live pass must not run out of them where its prediction did not.
 func (p *Program) Bind(args map[string]string) error {
 	p.bind.Lock()
 	defer p.bind.Unlock()

@@ -18,8 +18,7 @@ import (
 // controller and pays for its steps.
 
 const (
-	lease     = 10_000 // steps taken from the pool at a time
-	maxCalls  = 500    // depth of the call stack
+	maxCalls  = 500 // depth of the call stack
 	heartbeat = 100 * time.Millisecond
 )
 
@@ -69,7 +68,7 @@ func (t *thread) end(why *scriptError) {
 
 // pay takes the next steps from the pool, when those paid for are used up.
 func (t *thread) pay(s *starlark.Thread) {
-	n := t.ev.pool.take(lease)
+	n := t.ev.pool.take(t.ev.pool.lease())
 	t.budget = s.Steps + uint64(n)
 	s.SetMaxExecutionSteps(t.budget)
 	if n == 0 {
@@ -164,6 +163,21 @@ type pool struct {
 	mu     sync.Mutex
 	limits engine.Limits
 	used   int64
+}
+
+// lease is how many steps a thread takes from the pool at a time: few against
+// the whole, so that threads do not starve each other by what they hold unused.
+func (p *pool) lease() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(100, min(p.limits.Steps/1000, 10_000))
+}
+
+// renew makes the pool full again.
+func (p *pool) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used = 0
 }
 
 func (p *pool) setLimits(l engine.Limits) {

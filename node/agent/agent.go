@@ -130,7 +130,7 @@ func (w *wireError) err() error {
 	case w.Deadline != "":
 		return &remoteError{w.Deadline, context.DeadlineExceeded}
 	default:
-		return errors.New(w.Other)
+		return &engine.Error{Code: engine.Unreachable, Cause: w.Other}
 	}
 }
 

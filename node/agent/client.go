@@ -40,6 +40,7 @@ type Client struct {
 
 var (
 	_ engine.Node        = (*Client)(nil)
+	_ engine.Line        = (*Client)(nil)
 	_ engine.Sequencer   = (*Client)(nil)
 	_ engine.Snapshotter = (*Client)(nil)
 )
@@ -88,7 +89,7 @@ func (c *Client) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 // ApplyAll implements engine.Sequencer.
 func (c *Client) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
 	r, err := c.call(ctx, request{Op: opApply, Edits: edits})
-	if len(r.Found) > len(edits) {
+	if len(r.Found) > len(edits) || err != nil && len(r.Found) == len(edits) {
 		return nil, c.unreachable(fmt.Errorf("it answered with %d states to %d changes", len(r.Found), len(edits)))
 	}
 	for i := range r.Found {
@@ -100,6 +101,16 @@ func (c *Client) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.
 		}
 	}
 	return r.Found, err
+}
+
+// Lost implements engine.Line.
+func (c *Client) Lost() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // Snapshot implements engine.Snapshotter.

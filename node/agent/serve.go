@@ -71,6 +71,8 @@ type server struct {
 // receive reads requests until there are none.
 func (s *server) receive(ctx context.Context, in io.Reader) {
 	r := bufio.NewReader(touching{in, s.heard})
+	last := make(chan struct{})
+	close(last)
 	for {
 		var q request
 		if err := readFrame(r, &q); err != nil {
@@ -84,9 +86,20 @@ func (s *server) receive(ctx context.Context, in io.Reader) {
 			s.send(response{ID: q.ID})
 			continue
 		}
-		if s.begin() {
-			go s.handle(ctx, q)
+		if !s.begin() {
+			continue
 		}
+		if q.Op != opApply {
+			go s.handle(ctx, q)
+			continue
+		}
+		before, mine := last, make(chan struct{}) // changes are made in the order in which they came
+		last = mine
+		go func() {
+			<-before
+			defer close(mine)
+			s.handle(ctx, q)
+		}()
 	}
 }
 

@@ -129,11 +129,15 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
 	for i, g := range groups {
-		err := n.send(ctx, converge(g.now, g.want))
+		made, err := n.send(ctx, converge(g.now, g.want))
 		if err == nil {
 			continue
 		}
-		if back := n.putBack(ctx, groups[:i+1], touched); back != nil {
+		ours := groups[:i]
+		if made > 0 { // otherwise what is there now is somebody else's
+			ours = groups[:i+1]
+		}
+		if back := n.putBack(ctx, ours, touched); back != nil {
 			return halfDone(err, back)
 		}
 		return err
@@ -160,30 +164,32 @@ func (n *Node) putBack(ctx context.Context, groups []routeGroup, touched resourc
 		return err
 	}
 	for _, g := range slices.Backward(groups) {
-		if err := n.send(ctx, converge(ofIdentity(routes, g.key), g.now)); err != nil {
+		if _, err := n.send(ctx, converge(ofIdentity(routes, g.key), g.now)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// send has the kernel carry out messages, up to the first that it refuses.
-func (n *Node) send(ctx context.Context, messages []message) error {
+// send has the kernel carry out messages, up to the first that it refuses, and
+// returns how many it carried out.
+func (n *Node) send(ctx context.Context, messages []message) (made int, err error) {
 	for _, m := range messages {
 		deleting := m.kind == unix.RTM_DELROUTE
 		payload, err := n.encodeRoute(m.route, deleting)
 		if err != nil {
-			return err
+			return made, err
 		}
 		err = n.exchange(ctx, m.kind, m.flags|unix.NLM_F_ACK, payload, 0, nil)
 		if deleting && errors.Is(err, unix.ESRCH) { // somebody was faster: it is as wanted
 			continue
 		}
 		if err != nil {
-			return refusal(err)
+			return made, refusal(err)
 		}
+		made++
 	}
-	return nil
+	return made, nil
 }
 
 // settle reads all until what e selects of it is as predicted or e.Settle has

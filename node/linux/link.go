@@ -10,7 +10,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"runbook/engine"
 	"runbook/engine/resource"
 )
 
@@ -61,11 +60,14 @@ func (n *Node) oneLink(ctx context.Context, name string, take func([]byte)) erro
 		req := make([]byte, unix.SizeofIfInfomsg)
 		native.PutUint32(req[4:], index)
 		req = putU32(req, unix.IFLA_EXT_MASK, skipStats)
-		err = refusal(n.exchange(ctx, unix.RTM_GETLINK, 0, req, unix.RTM_NEWLINK, take))
+		err = n.exchange(ctx, unix.RTM_GETLINK, 0, req, unix.RTM_NEWLINK, take)
 	}
-	var refused *engine.NodeError
-	if errors.Is(err, unix.ENODEV) || errors.As(err, &refused) && refused.Errno == "ENODEV" {
+	var errno unix.Errno
+	switch {
+	case errors.Is(err, unix.ENODEV):
 		return nil
+	case errors.As(err, &errno):
+		return unreadable(err)
 	}
 	return err
 }

@@ -127,11 +127,19 @@ func (n *Node) dump(ctx context.Context, kind int, payload []byte, answers int, 
 		switch {
 		case errors.Is(err, unix.ENOENT): // the routing table that was asked for does not exist
 			return nil
+		case err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+			return err
 		case !errors.Is(err, nl.ErrDumpInterrupted):
-			return refusal(err)
+			return unreadable(err)
 		}
 	}
 	return engine.Unreachable.Errorf("its network state changes too fast to be read: %d dumps were interrupted", dumpTries)
+}
+
+// unreadable is the error of a read. It is not a refusal, which would say that
+// the node is as it was.
+func unreadable(err error) error {
+	return &engine.Error{Code: engine.Unreachable, Cause: "its network state cannot be read", Kernel: err.Error()}
 }
 
 // refusal is err as an *engine.NodeError, where the kernel said it.

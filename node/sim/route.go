@@ -265,11 +265,11 @@ func (w *kernel) up(name string) bool {
 // covering returns the routes of table that cover a, in the order in which the
 // kernel tries them: the longest prefix first, then the lowest metric.
 func (w *kernel) covering(a netip.Addr, table resource.Table) []resource.Route {
-	s := resource.Selector{Kind: resource.KindRoute, Covers: a}
+	s := resource.Selector{Kind: resource.KindRoute, Covers: a, Table: table}
 	w.look(s)
 	var out []resource.Route
 	for _, r := range w.state {
-		if route, ok := r.(resource.Route); ok && route.Table == table && route.Match(s) {
+		if route, ok := r.(resource.Route); ok && route.Match(s) {
 			out = append(out, route)
 		}
 	}

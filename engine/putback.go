@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"runbook/engine/resource"
+)
+
+// This file is how a live pass that failed leaves its node: as it was.
+
+// doneChange is a change that stands on the node, or may.
+type doneChange struct {
+	nth   int
+	edit  Edit
+	found resource.State // what the node answered after it; nil where the answer was lost
+}
+
+// Changed reports how many changes of a live pass stand on the node, or may.
+func (p *Pass) Changed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.done)
+}
+
+// Reconnect gives a pass whose connection was lost another one to its node.
+func (p *Pass) Reconnect(n Node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.node = n
+}
+
+// made keeps what must be put back if the pass fails.
+func (p *Pass) made(q queued, found resource.State) {
+	if len(q.change.Edit.Diff()) > 0 {
+		p.done = append(p.done, doneChange{q.nth, q.change.Edit, found})
+	}
+}
+
+// PutBack takes back what a live pass changed, newest first, so that a node
+// ends either done or as it was. It stops at the first change that it cannot
+// take back, for older ones may rest on it.
+func (p *Pass) PutBack(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.queue { // what was printed is told; what was not sent is not
+		if q.nth < 0 {
+			p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: q.print})
+		}
+	}
+	p.queue = nil
+	for len(p.done) > 0 {
+		c := p.done[len(p.done)-1]
+		// Not a Read: an Apply waits for what may still be going on at the node.
+		now, err := p.node.Apply(ctx, Edit{Query: c.edit.Query})
+		if err != nil {
+			return err
+		}
+		back, err := c.reverse(now)
+		if err != nil {
+			return err
+		}
+		if len(back.Want) > 0 {
+			if err := p.takeBack(ctx, c.nth, back); err != nil {
+				return err
+			}
+			p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: title(p.plan.Steps[c.nth]), Diff: back.Diff()})
+		} else if err := p.journal.Append(ctx, p.entry("undone", c.nth)); err != nil {
+			return err
+		}
+		p.done = p.done[:len(p.done)-1]
+	}
+	return nil
+}
+
+// reverse is the edit that takes c back where the node holds now. Only the keys
+// that c changed are ours to put back, and only where nobody has changed them since.
+func (c doneChange) reverse(now resource.State) (Edit, error) {
+	want, after := resource.State{}, now.Clone()
+	is := func(k resource.Key, s resource.State) bool {
+		return len(resource.Compare(resource.State{k: now[k]}, resource.State{k: s[k]})) == 0
+	}
+	for _, d := range c.edit.Diff() {
+		switch {
+		case is(d.Key, c.edit.Before):
+		case is(d.Key, c.edit.After), c.found != nil && is(d.Key, c.found):
+			want[d.Key] = d.Before
+			delete(after, d.Key)
+			if d.Before != nil {
+				after[d.Key] = d.Before
+			}
+		default:
+			return Edit{}, drifted(resource.Compare(resource.State{d.Key: d.After}, resource.State{d.Key: now[d.Key]}))
+		}
+	}
+	return Edit{Want: want, Query: c.edit.Query, Before: now, After: after, Settle: c.edit.Settle}, nil
+}
+
+func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
+	e := p.entry("undo", nth)
+	e.Edit, e.Diff = &back, back.Diff().String()
+	if err := p.journal.Append(ctx, e); err != nil {
+		return err
+	}
+	found, err := p.node.Apply(ctx, back)
+	var drift *DriftError
+	switch {
+	case errors.As(err, &drift):
+		return drifted(resource.Compare(back.Before, drift.Found))
+	case err != nil:
+		return err
+	}
+	if d := resource.Compare(back.After, found); len(d) > 0 {
+		return &Error{Code: Differs, Cause: "the node could not be put back as it was", Drift: d}
+	}
+	return p.journal.Append(ctx, p.entry("undone", nth))
+}
