@@ -103,7 +103,12 @@ func (w *world) has(k resource.Key) bool {
 	return s[k] != nil
 }
 
-func code(err error) engine.Code { return engine.AsError(err).Code }
+func code(err error) engine.Code {
+	if err == nil {
+		return engine.OK
+	}
+	return engine.AsError(err).Code
+}
 
 func TestPredictingChangesNothing(t *testing.T) {
 	w := newWorld(t)
@@ -434,5 +439,111 @@ func TestTheSecondOfTwoFails(t *testing.T) {
 	}
 	if k := w.journal.kinds(); k != "intent intent done failed undo undone" {
 		t.Errorf("journal: %s", k)
+	}
+}
+
+func (w *world) add(r resource.Route) {
+	w.t.Helper()
+	if _, err := w.node.Apply(w.t.Context(), engine.Edit{Want: resource.Of(r)}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func someRoute(dst, via string) resource.Route {
+	return resource.Route{
+		Dst: netip.MustParsePrefix(dst), Table: resource.TableMain, Type: resource.Unicast, Proto: resource.ProtoBoot,
+		Hops: []resource.Hop{{Via: netip.MustParseAddr(via), Dev: "eth1"}},
+	}
+}
+
+// What others have changed since is not ours to put back.
+func TestPutBackLeavesOthersAlone(t *testing.T) {
+	add := call(t, "route.add", addRoute)
+	tests := []struct {
+		name   string
+		theirs resource.Route
+		want   bool // our route is still there, or in doubt
+	}{
+		{"another route that covers the gateway", someRoute("10.98.0.0/24", "10.98.0.9"), false},
+		{"our route, replaced", someRoute("10.20.0.0/16", "10.98.0.9"), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			if err := w.predict(add); err != nil {
+				t.Fatal(err)
+			}
+			pass := w.live()
+			if _, err := w.do(pass, add); err != nil {
+				t.Fatal(err)
+			}
+			w.add(tt.theirs)
+			err := pass.PutBack(t.Context())
+			if (err != nil) != tt.want || w.has(routeKey) != tt.want {
+				t.Errorf("put back: %v; our route is there: %v", err, w.has(routeKey))
+			}
+			if !w.has(tt.theirs.Key()) {
+				t.Error("their route is gone")
+			}
+		})
+	}
+}
+
+func TestAScriptThatDoesLessIsNotDone(t *testing.T) {
+	w := newWorld(t)
+	first, second := call(t, "route.add", addRoute), call(t, "route.add", addSecond)
+	if err := w.predict(first, second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.do(w.live(), first); code(err) != engine.Differs || !strings.Contains(err.Error(), "10.21.0.0/16") {
+		t.Errorf("it ends without the second: %v", err)
+	}
+	if _, err := w.live().Do(t.Context(), second); code(err) != engine.Differs {
+		t.Errorf("it leaves out the first: %v", err)
+	}
+}
+
+func TestRepeatsAreCountedByWhatIsDone(t *testing.T) {
+	w := newWorld(t)
+	pass := engine.NewPrediction(&engine.NodePlan{Node: "node-1"}, engine.DefaultLimits, sim.Over(w.node), func(engine.Event) {})
+	for i, args := range []string{
+		`{"dst":"10.20.0.0/16","via":"10.98.0.1"}`, `{"dst":"10.20.0.0/16","via":"10.98.0.7"}`,
+		`{"dst":"10.20.0.0/16","via":"10.98.0.1","table":"main"}`,
+	} {
+		_, err := pass.Do(t.Context(), call(t, "route.add", args))
+		if last := i == 2; last != (code(err) == engine.LimitHit) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+func TestDriftSeesWhatAPlanDoes(t *testing.T) {
+	plan := func(also *resource.Route, calls ...engine.Call) *engine.NodePlan {
+		w := newWorld(t)
+		if also != nil {
+			w.add(*also)
+		}
+		if err := w.predict(calls...); err != nil {
+			t.Fatal(err)
+		}
+		return w.plan
+	}
+	theirs := someRoute("10.20.0.0/16", "10.98.0.9")
+	del, other := call(t, "route.delete", `{"dst":"10.20.0.0/16"}`), call(t, "route.delete", `{"dst":"10.99.9.0/24"}`)
+	tests := []struct {
+		name     string
+		was, now *engine.NodePlan
+		same     bool
+	}{
+		{"the same", plan(&theirs, del), plan(&theirs, del), true},
+		{"nothing left to delete", plan(&theirs, del), plan(nil, del), false},
+		{"one delete more", plan(&theirs, other), plan(&theirs, other, del), false},
+		{"one delete less", plan(&theirs, other, del), plan(&theirs, other), false},
+		{"a call more that changes nothing", plan(nil, other), plan(nil, other, del), false},
+	}
+	for _, tt := range tests {
+		if _, same := tt.was.Drift(tt.now); same != tt.same {
+			t.Errorf("%s: same is %v", tt.name, same)
+		}
 	}
 }

@@ -350,3 +350,52 @@ func TestAStalePredictionIsMadeAgain(t *testing.T) {
 		t.Errorf("got %v, want drift", err)
 	}
 }
+
+func TestOnlyNodesFailuresAreTolerated(t *testing.T) {
+	plans := func(codes ...engine.Code) []*engine.NodePlan {
+		var out []*engine.NodePlan
+		for _, c := range codes {
+			out = append(out, &engine.NodePlan{Err: &engine.Error{Code: c}})
+		}
+		return out
+	}
+	tests := []struct {
+		plans []*engine.NodePlan
+		want  engine.Code
+	}{
+		{plans(engine.Unreachable, engine.Differs), engine.OK},
+		{plans(engine.Unreachable, engine.Unreachable, engine.Unreachable), engine.Unreachable},
+		{plans(engine.Unreachable, engine.Invalid), engine.Unreachable},
+		{plans(engine.Differs, engine.LimitHit), engine.Differs},
+	}
+	for _, tt := range tests {
+		got := engine.OK
+		if e := rollout.Refusal(tt.plans, 2); e != nil {
+			got = e.Code
+		}
+		if got != tt.want {
+			t.Errorf("refused with %d, want %d", got, tt.want)
+		}
+	}
+}
+
+func TestDurationBoundsALivePass(t *testing.T) {
+	f, infos := newFleet(1)
+	p := addRoute(nil, 0)
+	p.header.Limits.Duration = engine.Duration(300 * time.Millisecond)
+	add := p.run
+	p.run = func(ctx context.Context, node string, h engine.Host) error {
+		if err := add(ctx, node, h); err != nil {
+			return err
+		}
+		return h.Sleep(ctx, time.Minute)
+	}
+	r, _ := newRun(f, infos, p)
+	_, err := r.Apply(t.Context(), predicted(t, r))
+	if err == nil || err.Code != engine.LimitHit || !strings.Contains(err.Error(), "duration") {
+		t.Errorf("got %v, want the limit", err)
+	}
+	if got := f.changed(t); len(got) != 0 {
+		t.Errorf("not put back: %v", got)
+	}
+}
