@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -37,25 +39,36 @@ func main() {
 }
 
 // execute runs a command line and returns its exit code.
-func execute(args []string) engine.Code {
+func execute(args []string) (code engine.Code) {
 	stop, done := interrupts()
 	defer done()
+	defer func() { // the exit code of a panic, 2, would say that there are changes
+		if r := recover(); r != nil {
+			fmt.Fprintf(os.Stderr, "runbook itself is at fault: %v\n%s", r, debug.Stack())
+			code = engine.Internal
+		}
+	}()
 	root := command(stop)
 	root.SetArgs(args)
-	err := root.ExecuteContext(stop.ctx)
-	if err == nil {
-		return engine.OK
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &engine.Error{Code: engine.Invalid, Cause: err.Error(), Hint: "runbook " + c.Name() + " --help"}
+	})
+	if _, _, err := root.Find(args); err != nil { // an unknown verb
+		return fail(&engine.Error{Code: engine.Invalid, Cause: strings.TrimSpace(err.Error()), Hint: "runbook --help"})
 	}
+	err := root.ExecuteContext(stop.ctx)
 	var status exitStatus
-	if errors.As(err, &status) {
+	switch {
+	case err == nil:
+		return engine.OK
+	case errors.As(err, &status):
 		return engine.Code(status)
 	}
-	var e *engine.Error
-	if !errors.As(err, &e) && !errors.Is(err, context.Canceled) {
-		e = &engine.Error{Code: engine.Invalid, Cause: err.Error()} // cobra's: an unknown verb or flag
-	} else {
-		e = engine.AsError(err)
-	}
+	return fail(engine.AsError(err))
+}
+
+// fail says what went wrong, unless that has been shown already.
+func fail(e *engine.Error) engine.Code {
 	if e.Cause != "" {
 		fmt.Fprintln(os.Stderr, tui.StyleOf(os.Stderr).Error(e))
 	}

@@ -184,12 +184,18 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 
 // carryOut shows the plan, refuses it or applies it, and sums up.
 func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string]engine.NodeState, error) {
+	s.run.Tell(engine.Event{Kind: engine.EventRun})
 	if f.format == "text" {
 		if err := tui.Plan(os.Stdout, p, "text", tui.StyleOf(os.Stdout)); err != nil {
 			return nil, err
 		}
 	}
 	if refused := rollout.Refusal(p.Nodes, p.Header.Rollout.MaxFailures); refused != nil {
+		for _, np := range p.Nodes {
+			if f.format == "json" && np.Err != nil {
+				s.run.Tell(engine.Event{Kind: engine.EventNode, Node: np.Node, State: engine.NodeFailed, Err: np.Err})
+			}
+		}
 		if f.format == "text" {
 			refused = &engine.Error{Code: refused.Code, Cause: "refused; nothing changed on any node"}
 		}
@@ -203,7 +209,7 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		return nil, err
 	}
 	states, failed := s.run.Apply(stop.ctx, p.Nodes)
-	s.run.Emit(engine.Event{Version: engine.EventVersion, Time: time.Now().UTC(), Kind: engine.EventEnd, Run: s.run.ID, Text: s.sum(states)})
+	s.run.Tell(engine.Event{Kind: engine.EventEnd, Text: s.sum(states)})
 	if failed != nil {
 		return states, failed
 	}

@@ -105,7 +105,7 @@ func (a *application) bake(ctx context.Context, d time.Duration, next []*engine.
 	if d == 0 || !pending(next) {
 		return true
 	}
-	a.emit(engine.Event{Kind: engine.EventBake, Text: d.String()})
+	a.Tell(engine.Event{Kind: engine.EventBake, Text: d.String()})
 	select {
 	case <-ctx.Done():
 	case <-a.Stop:
@@ -163,7 +163,7 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 		case p.Err != nil:
 		case len(p.Changes()) == 0:
 			for _, line := range p.Prints {
-				a.emit(engine.Event{Kind: engine.EventPrint, Node: p.Node, Text: line})
+				a.Tell(engine.Event{Kind: engine.EventPrint, Node: p.Node, Text: line})
 			}
 			a.set(p.Node, engine.NodeSame, nil)
 		default:
@@ -173,7 +173,7 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 	if len(todo) == 0 {
 		return
 	}
-	a.emit(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
+	a.Tell(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
 	for i := 0; a.Confirm != nil && i < len(todo); i++ {
 		if !a.goesOn(ctx) {
 			return
@@ -272,7 +272,7 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	}
 	pass := engine.NewLive(p, a.limits, n, a.Journal, a.ID, func(e engine.Event) {
 		e.Wave = wave
-		a.emit(e)
+		a.Tell(e)
 	})
 	err = a.Program.Run(ctx, info, pass)
 	if err == nil {
@@ -333,7 +333,7 @@ func (a *application) set(node string, s engine.NodeState, err *engine.Error) {
 	a.mu.Lock()
 	a.states[node] = s
 	a.mu.Unlock()
-	a.emit(engine.Event{Kind: engine.EventNode, Node: node, State: s, Err: err})
+	a.Tell(engine.Event{Kind: engine.EventNode, Node: node, State: s, Err: err})
 }
 
 func (a *application) info(name string) engine.NodeInfo {

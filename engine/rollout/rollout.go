@@ -80,7 +80,7 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	plan := &engine.NodePlan{Node: info.Name, Created: time.Now().UTC()}
 	n, err := r.fleet.node(ctx, r.Dialer, info.Name)
 	if err == nil {
-		pass := engine.NewPrediction(plan, r.Program.Header().Limits, r.Model(n), r.emit)
+		pass := engine.NewPrediction(plan, r.Program.Header().Limits, r.Model(n), r.Tell)
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
@@ -127,7 +127,8 @@ func Refusal(plans []*engine.NodePlan, allowed int) *engine.Error {
 // Close ends the connections to the nodes.
 func (r *Run) Close() { r.fleet.close() }
 
-func (r *Run) emit(e engine.Event) {
+// Tell emits e as an event of the run.
+func (r *Run) Tell(e engine.Event) {
 	e.Version, e.Time, e.Run = engine.EventVersion, time.Now().UTC(), r.ID
 	r.Emit(e)
 }
