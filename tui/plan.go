@@ -9,9 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 
 	"runbook/engine"
@@ -113,11 +112,18 @@ func prefixed(p, text string) []string {
 	return lines
 }
 
-// title is the runbook with its arguments.
+// title is the runbook with its arguments, defaults included: they are what it ran with.
 func title(p *engine.Plan) string {
 	parts := []string{filepath.Base(p.Source.Main)}
-	for _, k := range slices.Sorted(maps.Keys(p.Params)) {
-		parts = append(parts, k+"="+p.Params[k])
+	for _, param := range p.Header.Params {
+		v, given := p.Params[param.Name]
+		if !given {
+			v = fmt.Sprint(param.Default)
+		}
+		if strings.ContainsAny(v, " \t\n\"") || v == "" {
+			v = strconv.Quote(v)
+		}
+		parts = append(parts, param.Name+"="+v)
 	}
 	return strings.Join(parts, " ")
 }

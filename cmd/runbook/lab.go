@@ -51,7 +51,7 @@ func labUp(stop stopper) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%d nodes are up: %s … ; use -i lab\n", n, l.Nodes()[0].Name)
+			fmt.Printf("%s to %s are up; their inventory is -i lab\n", l.Nodes()[0].Name, l.Nodes()[n-1].Name)
 			return nil
 		},
 	}

@@ -131,7 +131,7 @@ func showRun(w io.Writer, r engine.RunRecord, entries []engine.Entry) {
 	}
 	fmt.Fprintf(w, "\nby %s from %s, on %s of %s\n%s\n", r.User, r.Started.Local().Format(time.DateTime), r.Selection, r.Inventory, ending(r))
 	for _, e := range entries {
-		fmt.Fprintf(w, "\n%s  %s  %s %s\n", e.Time.Local().Format(time.TimeOnly), e.Node, e.Kind, e.Op)
+		fmt.Fprintf(w, "\n%s  %s  %s\n", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
 		for _, text := range []string{e.Diff, e.Text} {
 			for l := range strings.Lines(text) {
 				fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(l, "\n"))
