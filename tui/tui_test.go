@@ -1,0 +1,149 @@
+package tui_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+	"runbook/engine/rollout"
+	"runbook/tui"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs; got:\n%s", name, got)
+	}
+}
+
+func route(via string) resource.Route {
+	return resource.Route{
+		Dst: netip.MustParsePrefix("10.20.0.0/16"), Table: resource.TableMain, Type: resource.Unicast, Proto: resource.ProtoStatic,
+		Hops: []resource.Hop{{Via: netip.MustParseAddr(via), Dev: "eth1"}},
+	}
+}
+
+func step(before, after resource.State) engine.PlannedChange {
+	return engine.PlannedChange{
+		Op: "route.add", Object: "10.20.0.0/16", Pos: "add_route.star:14:19", Args: json.RawMessage(`{"dst":"10.20.0.0/16"}`),
+		Edit: engine.Edit{Want: after, Before: before, After: after},
+	}
+}
+
+// plan has a node of every kind.
+func plan() *engine.Plan {
+	have, want := resource.Of(route("10.98.0.9")), resource.Of(route("10.98.0.1"))
+	refused := step(nil, nil)
+	refused.Refused = &engine.NodeError{Errno: "ENETUNREACH", Words: "Nexthop has invalid gateway"}
+	node := func(name string, steps ...engine.PlannedChange) *engine.NodePlan {
+		return &engine.NodePlan{Node: name, Steps: steps}
+	}
+	printing := node("web-5")
+	printing.Prints = []string{"10.98.0.0/16 on-link"}
+	dead := node("web-6")
+	dead.Err = &engine.Error{Code: engine.Unreachable, Node: "web-6", Cause: "192.0.2.6:22: connection refused", Left: engine.NothingChanged, Hint: "is it up?"}
+	return &engine.Plan{
+		Source: engine.Source{Main: "runbooks/add_route.star", Files: map[string]string{"add_route.star": ""}},
+		Params: map[string]string{"dst": "10.20.0.0/16"},
+		Header: engine.Header{Params: []engine.Param{{Name: "dst"}, {Name: "dev", Default: "eth1"}, {Name: "note", Default: ""}}},
+		Nodes: []*engine.NodePlan{
+			node("web-1", step(resource.State{}, want)), node("web-2", step(resource.State{}, want)),
+			node("web-3", step(want, want)), node("web-4", step(have, want), refused), printing, dead,
+		},
+	}
+}
+
+func TestPlan(t *testing.T) {
+	for _, format := range []string{"text", "markdown", "json"} {
+		var b bytes.Buffer
+		if err := tui.Plan(&b, plan(), format, tui.Style{}); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "plan."+format, b.String())
+	}
+	if err := tui.Plan(&bytes.Buffer{}, plan(), "yaml", tui.Style{}); err == nil {
+		t.Error("an unknown format is accepted")
+	}
+}
+
+func TestColour(t *testing.T) {
+	var b bytes.Buffer
+	if err := tui.Plan(&b, plan(), "text", tui.Style{Colour: true}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "plan.colour", b.String())
+}
+
+func TestEvents(t *testing.T) {
+	d := resource.Compare(resource.State{}, resource.Of(route("10.98.0.1")))
+	var b bytes.Buffer
+	tell := tui.Lines(&b, tui.Style{})
+	for _, e := range []engine.Event{
+		{Kind: engine.EventRun, Run: "r"},
+		{Kind: engine.EventWave, Text: "wave 1 of 2: web-1"},
+		{Kind: engine.EventNode, Node: "web-1", State: engine.NodeApplying},
+		{Kind: engine.EventChange, Node: "web-1", Op: "route.add 10.20.0.0/16", Diff: d},
+		{Kind: engine.EventUnchanged, Node: "web-1", Op: "route.add 10.21.0.0/16"},
+		{Kind: engine.EventPrint, Node: "web-1", Text: "hello"},
+		{Kind: engine.EventPutBack, Node: "web-1", Op: "route.add 10.20.0.0/16", Diff: d},
+		{Kind: engine.EventNode, Node: "web-1", State: engine.NodeFailed, Err: &engine.Error{Node: "web-1", Cause: "no", Hint: "try"}},
+		{Kind: engine.EventBake, Text: "1m0s"},
+		{Kind: engine.EventEnd, Text: "r: 1 failed"},
+	} {
+		tell(e)
+	}
+	golden(t, "events.text", b.String())
+}
+
+func TestPrompt(t *testing.T) {
+	for in, want := range map[string]rollout.Answer{
+		"y\n": rollout.Yes, "Y\n": rollout.Yes, "s\n": rollout.Skip, "a\n": rollout.All, "q\n": rollout.Quit,
+		"\nmaybe\ns\n": rollout.Skip, "yes": rollout.Yes,
+	} {
+		var out bytes.Buffer
+		got, err := tui.Prompt(strings.NewReader(in), &out, tui.Style{})(t.Context(), rollout.Question{Plan: plan().Nodes[0], Wave: 1, Waves: 2, Nth: 1, Of: 1})
+		if err != nil || got != want {
+			t.Errorf("%q: %v, %v, want %v", in, got, err, want)
+		}
+		if asked := strings.Count(out.String(), "apply to web-1?"); asked != strings.Count(strings.TrimSuffix(in, "\n"), "\n")+1 {
+			t.Errorf("%q: asked %d times", in, asked)
+		}
+	}
+	for _, in := range []string{"", "\n\n"} {
+		got, err := tui.Prompt(strings.NewReader(in), &bytes.Buffer{}, tui.Style{})(t.Context(), rollout.Question{Plan: plan().Nodes[0]})
+		if err == nil || got != rollout.Quit {
+			t.Errorf("the end of the input is %v, %v", got, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if got, err := tui.Prompt(r, &bytes.Buffer{}, tui.Style{})(ctx, rollout.Question{Plan: plan().Nodes[0]}); err == nil || got != rollout.Quit {
+		t.Errorf("an interrupt is %v, %v", got, err)
+	}
+}
