@@ -3,11 +3,11 @@ package engine
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,16 +170,26 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 		}
 	}
 	if diff := planned.Edit.Diff(); len(diff) > 0 {
-		what, err := json.Marshal(diff.After()) // not the arguments: one change can be asked for in many ways
-		if err == nil {
-			err = p.budget.change(c.Op + string(what))
-		}
-		if err != nil {
+		// By what is done, not by the arguments: one change can be asked for in many ways.
+		if err := p.budget.change(c.Op + "\n" + result(diff)); err != nil {
 			return PlannedChange{}, err
 		}
 	}
 	p.plan.Steps = append(p.plan.Steps, planned)
 	return planned, nil
+}
+
+// result is what d makes of the resources that it changes.
+func result(d resource.Diff) string {
+	var b strings.Builder
+	for _, c := range d {
+		b.WriteString(string(c.Key))
+		if c.After != nil {
+			b.WriteString(" is " + c.After.String())
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // keep returns what s says of the keys of of.

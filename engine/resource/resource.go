@@ -12,6 +12,7 @@
 package resource
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -221,19 +222,30 @@ type Diff []Change
 // only one of them has is absent in the other. Volatile resources are left out.
 func Compare(before, after State) Diff {
 	var d Diff
-	keys := make(State, len(before)+len(after))
-	maps.Copy(keys, before)
-	maps.Copy(keys, after)
-	for _, k := range keys.Keys() {
-		b, a := before[k], after[k]
-		if (b == nil || b.Volatile()) && (a == nil || a.Volatile()) {
-			continue
-		}
-		if !reflect.DeepEqual(b, a) {
+	for k, b := range before {
+		if a := after[k]; !same(b, a) {
 			d = append(d, Change{Key: k, Before: b, After: a})
 		}
 	}
+	for k, a := range after {
+		if _, both := before[k]; !both && !same(nil, a) {
+			d = append(d, Change{Key: k, After: a})
+		}
+	}
+	slices.SortFunc(d, func(x, y Change) int { return cmp.Compare(x.Key, y.Key) })
 	return d
+}
+
+// same reports whether no comparison should see a difference between a and b.
+func same(a, b Resource) bool {
+	if (a == nil || a.Volatile()) && (b == nil || b.Volatile()) {
+		return true
+	}
+	if r, ok := a.(Route); ok { // the kind that there are many of
+		other, ok := b.(Route)
+		return ok && r.equal(other)
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // Before is the state of the resources that d changes, before it.

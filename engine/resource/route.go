@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -74,6 +75,16 @@ func (r Route) Key() Key {
 		b = fmt.Appendf(b, " #%d", r.Nth+1)
 	}
 	return Key(b)
+}
+
+// equal is reflect.DeepEqual, but fast.
+func (r Route) equal(o Route) bool {
+	sameHop := func(a, b Hop) bool {
+		return slices.Equal(a.Extra, b.Extra) && a.Via == b.Via && a.Dev == b.Dev && a.Weight == b.Weight && a.Onlink == b.Onlink
+	}
+	return r.Dst == o.Dst && r.Src == o.Src && r.TOS == o.TOS && r.Metric == o.Metric && r.Table == o.Table && r.Nth == o.Nth &&
+		r.Type == o.Type && r.Scope == o.Scope && r.Proto == o.Proto && r.PrefSrc == o.PrefSrc && r.NHID == o.NHID &&
+		r.Expires == o.Expires && r.Pref == o.Pref && slices.Equal(r.Extra, o.Extra) && slices.EqualFunc(r.Hops, o.Hops, sameHop)
 }
 
 // Family is 4 or 6.
