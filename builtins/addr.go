@@ -25,6 +25,9 @@ func (o AddrList) Validate() error { return checkFamily(o.Family) }
 
 // Look implements [engine.Probe].
 func (o AddrList) Look(ctx context.Context, n engine.Reader) (any, error) {
+	if err := needLink(ctx, n, o.Dev); err != nil {
+		return nil, err
+	}
 	return views[resource.Addr](ctx, n, resource.Selector{Kind: resource.KindAddr, Name: o.Dev, Family: o.Family})
 }
 

@@ -39,3 +39,19 @@ type LinkList struct{}
 func (LinkList) Look(ctx context.Context, n engine.Reader) (any, error) {
 	return views[resource.Link](ctx, n, resource.Selector{Kind: resource.KindLink})
 }
+
+// needLink is an error where the node has no link called name: a list of what
+// is on it would be empty, and look like an answer. No name needs none.
+func needLink(ctx context.Context, n engine.Reader, name string) error {
+	if name == "" {
+		return nil
+	}
+	links, err := list[resource.Link](ctx, n, resource.Selector{Kind: resource.KindLink, Name: name})
+	if err != nil || len(links) > 0 {
+		return err
+	}
+	return &engine.Error{
+		Code: engine.Unreachable, Cause: "there is no link " + name, Hint: "node.link.list() has those that there are",
+		Err: &engine.NodeError{Errno: "ENODEV", Words: "no such device"},
+	}
+}

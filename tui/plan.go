@@ -6,12 +6,15 @@
 package tui
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -19,15 +22,21 @@ import (
 
 // Plan writes p in a format: text, markdown or json.
 func Plan(w io.Writer, p *engine.Plan, format string, s Style) error {
+	var b bytes.Buffer
 	switch format {
 	case "text":
-		planText(w, p, s)
+		planText(&b, p, s)
 	case "markdown":
-		planMarkdown(w, p)
+		planMarkdown(&b, p)
 	case "json":
-		return planJSON(w, p)
+		if err := planJSON(&b, p); err != nil {
+			return err
+		}
 	default:
 		return engine.Invalid.Errorf("--format %s: want text, markdown or json", format)
+	}
+	if _, err := w.Write(b.Bytes()); err != nil && !errors.Is(err, syscall.EPIPE) { // who has read enough may go
+		return engine.Internal.Errorf("the plan cannot be written: %w", err)
 	}
 	return nil
 }

@@ -66,7 +66,9 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 		return nil, err
 	}
 	// A lab's nodes are all meant where nothing is said: it was made to be changed.
-	f.selection = or(f.selection, "all")
+	if !f.flags.Changed("nodes") { // -n "" is an empty selection, and an error
+		f.selection = "all"
+	}
 	chosen, err := f.choose(inventory.FromNames(labName, names(fl.nodes)))
 	if err != nil {
 		fl.close()

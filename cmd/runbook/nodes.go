@@ -37,7 +37,7 @@ func nodesCommand(stop stopper) *cobra.Command {
 			}
 			ctx, cancel := stop.whole()
 			defer cancel()
-			if f.selection == "" { // asking who is there changes nothing: all are meant
+			if !f.flags.Changed("nodes") { // asking who is there changes nothing: all are meant
 				f.selection = "all"
 			}
 			fl, err := f.open(ctx)

@@ -41,7 +41,10 @@ func runsCommand() *cobra.Command {
 					return err
 				}
 				if format == "json" {
-					return printJSON(runs)
+					return printJSON(append([]engine.RunRecord{}, runs...)) // a list also where there are none
+				}
+				if len(runs) == 0 {
+					fmt.Fprintln(os.Stderr, "no runs yet")
 				}
 				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 				for _, r := range runs {

@@ -2,7 +2,10 @@ package resource
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // The kernel's numbers that have names, as in rtnetlink(7) and
@@ -125,19 +128,8 @@ func parse[N number](names map[N]string, to *N, b []byte, bits int, what string)
 	}
 	n, err := strconv.ParseUint(text, 10, bits)
 	if err != nil {
-		return fmt.Errorf("%q is not a %s: give a number or a name such as %q", text, what, example(names))
+		return fmt.Errorf("%q is not a %s: give a number or one of %s", text, what, strings.Join(slices.Sorted(maps.Values(names)), ", "))
 	}
 	*to = N(n)
 	return nil
-}
-
-// example is the name with the highest number below the last: the same one every time.
-func example[N number](names map[N]string) string {
-	var best N
-	for n := range names {
-		if n > best {
-			best = n
-		}
-	}
-	return names[best]
 }

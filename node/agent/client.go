@@ -63,7 +63,7 @@ func NewClient(conn io.ReadWriteCloser, p Peer) *Client {
 	hello := make(chan struct{})
 	c.work.Go(func() { c.receive(hello) })
 	c.work.Go(c.transmit)
-	every, patience := pingEvery, deadAfter
+	every, patience := pingEvery, deadAfter+time.Second // more than the agent, so that it never does what was given up
 	c.work.Go(func() { c.watch(hello, every, patience) })
 	return c
 }

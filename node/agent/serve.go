@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"runbook/engine"
@@ -36,7 +37,20 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, n engine.Node) erro
 	patience := deadAfter
 	silence := time.NewTimer(patience)
 	defer silence.Stop()
-	s := &server{node: n, out: out, heard: func() { silence.Reset(patience) }, ended: make(chan error, 1)}
+	s := &server{node: n, out: out, ended: make(chan error, 1)}
+	last := time.Now()
+	var clock sync.Mutex
+	s.heard = func() {
+		clock.Lock()
+		defer clock.Unlock()
+		// A machine that stood still wakes up to old requests, whose controller has given it up.
+		if time.Since(last) > patience {
+			s.late.Store(true)
+			return
+		}
+		last = time.Now()
+		silence.Reset(patience)
+	}
 	s.send(response{Hello: &hello{Version: Version, PID: os.Getpid()}})
 	go s.receive(ctx, in)
 
@@ -58,6 +72,7 @@ type server struct {
 	node  engine.Node
 	heard func() // something shows that the controller is there
 	ended chan error
+	late  atomic.Bool // the controller was not heard for too long: nothing more is begun
 
 	writing sync.Mutex
 	out     io.Writer
@@ -80,6 +95,10 @@ func (s *server) receive(ctx context.Context, in io.Reader) {
 				err = nil
 			}
 			s.end(err)
+			return
+		}
+		if s.late.Load() {
+			s.end(fmt.Errorf("no sign of the controller for %v", deadAfter))
 			return
 		}
 		if q.Op == opPing {

@@ -398,3 +398,29 @@ func route4(dst, via, dev string) resource.Route {
 		Proto: resource.ProtoStatic, Hops: []resource.Hop{h},
 	}
 }
+
+// A route of many hops does not fit what the kernel first thinks that it may send.
+func TestManyHops(t *testing.T) {
+	n, ns := testNode(t)
+	many := route4("10.20.0.0/16", "10.98.0.1", "eth0")
+	many.Hops[0].Weight = 1
+	many.Hops = slices.Repeat(many.Hops, 256)
+	if _, err := n.Apply(t.Context(), engine.Edit{Want: resource.Of(many)}); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := OpenAt("/run/netns/" + ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	for _, n := range []*Node{fresh, n} {
+		s, err := n.Read(t.Context(), resource.Query{{Kind: resource.KindRoute, Table: resource.TableMain, Family: 4}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := resource.Get[resource.Route](s, resource.RouteKey(netip.MustParsePrefix("10.20.0.0/16"), resource.TableMain, 0))
+		if len(r.Hops) != 256 {
+			t.Errorf("%d routes, and %d hops of 256", len(s), len(r.Hops))
+		}
+	}
+}

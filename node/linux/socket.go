@@ -65,7 +65,26 @@ func (n *Node) socket() (*socket, error) {
 		ns.Close()
 		return nil, fmt.Errorf("ask netlink for filtered dumps: %w", err)
 	}
+	if err := prime(ns); err != nil {
+		ns.Close()
+		return nil, err
+	}
 	return &socket{SocketHandle: nl.SocketHandle{Socket: ns}}, nil
+}
+
+// prime has the kernel see how much s can receive at once. Before it has, it
+// makes the first part of a dump so small that a route of many hops does not
+// fit, and then ends the dump as if there were no routes at all.
+func prime(s *nl.NetlinkSocket) error {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
+	msg := make([]byte, unix.SizeofIfInfomsg)
+	native.PutUint32(msg[4:], 1) // the loopback link, which is always there
+	req.AddRawData(msg)
+	if err := s.Send(req); err != nil {
+		return fmt.Errorf("ask netlink for a first answer: %w", err)
+	}
+	_, _, err := s.Receive()
+	return err
 }
 
 // release gives s back after a request that was answered to its end.
