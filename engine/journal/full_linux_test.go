@@ -11,9 +11,24 @@ import (
 	"testing"
 
 	"runbook/engine"
+	"runbook/internal/integration"
 )
 
-func init() { roles["filler"] = fillDisk }
+func init() {
+	roles["filler"] = fillDisk
+	roles["reader"] = openReadOnly
+}
+
+// openReadOnly opens a journal in a folder that not even root can write to.
+func openReadOnly(dir string) error {
+	if err := syscall.Mount("none", dir, "tmpfs", syscall.MS_RDONLY, ""); err != nil {
+		fmt.Println("skip:", err)
+		return nil
+	}
+	_, err := Open(dir)
+	fmt.Println(err)
+	return nil
+}
 
 // fillDisk appends on a small file system of its own until it is full, and
 // shows that the journal is whole and goes on when there is room again.
@@ -50,17 +65,31 @@ func fillDisk(dir string) error {
 	return errors.Join(err, j.Close())
 }
 
-func TestFullDisk(t *testing.T) {
-	c := again("filler", t.TempDir())
+// isolated plays a role with mounts of its own and returns what it prints.
+func isolated(t *testing.T, role string) string {
+	t.Helper()
+	c := again(role, t.TempDir())
 	isolate(c)
 	out, err := c.Output()
 	switch {
 	case strings.HasPrefix(string(out), "skip:"), isStartError(err):
-		t.Skip(string(out), err)
+		integration.Missing(t, "this test needs mounts of its own: %s%v", out, err)
 	case err != nil:
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "journal.db: the disk is full\n  hint: make room") {
+	return string(out)
+}
+
+func TestReadOnlyFolder(t *testing.T) {
+	out := isolated(t, "reader")
+	if !strings.Contains(out, "read-only file system") || !strings.Contains(out, "writable") {
+		t.Errorf("got %s", out)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	out := isolated(t, "filler")
+	if !strings.Contains(out, "journal.db: the disk is full\n  hint: make room") {
 		t.Errorf("got %s", out)
 	}
 }

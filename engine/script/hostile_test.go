@@ -72,7 +72,7 @@ func TestHostile(t *testing.T) {
 	for _, tt := range hostile() {
 		t.Run(tt.name, func(t *testing.T) {
 			if raceEnabled && (tt.code == engine.LimitHit && tt.cause == "" || tt.cause == memory) {
-				t.Skip("there is no limit of memory")
+				t.Skip("the race detector allows no limit of memory: go test without -race runs this")
 			}
 			text, steps := tt.text+"\nrunbook()\n", "100000000"
 			if tt.name == "print" {

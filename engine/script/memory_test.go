@@ -14,7 +14,7 @@ import (
 // the sizes it asks for.
 func TestMemoryBound(t *testing.T) {
 	if raceEnabled {
-		t.Skip("there is no limit of memory")
+		t.Skip("the race detector allows no limit of memory: go test without -race runs this")
 	}
 	for _, mb := range []int{200, 400, 500, 600, 900, 1023} {
 		text := fmt.Sprintf("runbook()\ndef run(node, p):\n    s = 'x' * (%d << 20)\n    l = []\n    for i in range(1000):\n        l.append('y' * (1 << 20))\n", mb)

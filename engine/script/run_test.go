@@ -279,7 +279,7 @@ func TestStartCanceled(t *testing.T) {
 // TestConfined checks what the evaluator has of this process: nothing.
 func TestConfined(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("reads /proc")
+		t.Skip("this test needs the /proc of Linux")
 	}
 	t.Setenv("SECRET", "do not hand down")
 	r, w, err := os.Pipe()
