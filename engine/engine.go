@@ -110,6 +110,48 @@ type Edit struct {
 	Before resource.State `json:"before,omitzero"`  // of Query, on which the prediction rests
 	After  resource.State `json:"after,omitzero"`   // of Query, as predicted
 	Settle Duration       `json:"settle,omitempty"` // how long to wait until After is read back
+
+	// Restart is the name of a link that is taken down and up again once Want is
+	// made. All that it loses is put back, so that it shows in no Diff: Lost is
+	// what that is, as predicted.
+	Restart string         `json:"restart,omitempty"`
+	Lost    resource.State `json:"lost,omitempty"`
+	// Disrupts is what the change interrupts, such as "link eth1": the node
+	// remembers it, and refuses to do so again soon. ID identifies the change,
+	// Run and By say whose it is; a live pass sets them.
+	Disrupts resource.Key `json:"disrupts,omitempty"`
+	Verb     string       `json:"verb,omitempty"` // what it does to that: "restart", "down"
+	Cuts     []Cut        `json:"cuts,omitempty"` // the sessions that it cuts or stalls, as predicted
+	Guard    *Guard       `json:"guard,omitempty"`
+	ID       string       `json:"id,omitempty"` // RUN/NTH
+	Run      string       `json:"run,omitempty"`
+	By       string       `json:"by,omitempty"`
+	// Repeat does it even though the node remembers that it was done lately.
+	Repeat bool `json:"repeat,omitempty"`
+}
+
+// Happens reports whether e does anything: makes a difference, or is an event.
+func (e Edit) Happens() bool { return e.Restart != "" || len(e.Diff()) > 0 }
+
+// Guard has a node put itself back unless the change is confirmed in time over
+// a new connection ([Confirmer]). It is armed before the change.
+type Guard struct {
+	Token  string   `json:"token"`  // confirms it
+	Within Duration `json:"within"` // from the moment at which it is armed
+}
+
+// Confirmer is a [Node] that can guard changes.
+type Confirmer interface {
+	// Confirm tells the guardian that the node was reached, over a connection
+	// made after the change. Where there is nothing to confirm any more,
+	// because the node has put itself back, the error says so.
+	Confirm(ctx context.Context, token string) error
+}
+
+// Cut is sessions that a change cuts or stalls.
+type Cut struct {
+	resource.Sessions
+	Stalls bool `json:"stalls,omitempty"` // they go on after it; otherwise they are cut
 }
 
 // Diff is what e changes.

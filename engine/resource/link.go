@@ -17,6 +17,21 @@ type Link struct {
 	Master  string `json:"master,omitempty"` // the bridge or bond that it is a port of
 	NoARP   bool   `json:"noarp,omitempty"`
 	Alias   string `json:"alias,omitempty"`
+	// Conf is what decides about the addresses and routes of the link when it or they change.
+	Conf LinkConf `json:"conf,omitzero"`
+}
+
+// LinkConf is sysctls of a link, as they are in force: what all links and the
+// link itself are set to, taken together as the kernel does.
+type LinkConf struct {
+	PromoteSecondaries bool  `json:"promote_secondaries,omitempty"` // IPv4: a secondary address outlives its primary
+	IgnoreLinkdown4    bool  `json:"ignore_linkdown4,omitempty"`    // ignore_routes_with_linkdown
+	IgnoreLinkdown6    bool  `json:"ignore_linkdown6,omitempty"`
+	KeepAddrOnDown     bool  `json:"keep_addr_on_down,omitempty"` // IPv6: permanent addresses stay when the link goes down
+	DisableIPv6        bool  `json:"disable_ipv6,omitempty"`
+	AcceptRA           bool  `json:"accept_ra,omitempty"`     // in force: it would take router advertisements
+	AddrGenMode        uint8 `json:"addr_gen_mode,omitempty"` // of link-local addresses: IN6_ADDR_GEN_MODE_*; 0 from the MAC, 1 none
+	AcceptDAD          bool  `json:"accept_dad,omitempty"`    // duplicate address detection is on
 }
 
 // LinkKey is the key of the link called name.

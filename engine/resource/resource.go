@@ -42,7 +42,8 @@ func (k Key) of(kind Kind) bool {
 }
 
 // Resource is one thing that a node holds. The implementations are plain
-// values: [Link], [Addr], [Route], [Facts].
+// values: [Link], [Addr], [Route], [Rule], [Neigh], [Nexthop], [Facts], and
+// what a node tells of itself, [Sessions] and [Memory].
 type Resource interface {
 	Key() Key
 	// Match reports whether s, which is of this resource's kind, selects it.
@@ -61,6 +62,12 @@ var decoders = map[Kind]func(b []byte, s State) error{
 	KindAddr:  decode[Addr],
 	KindRoute: decode[Route],
 	KindFacts: decode[Facts],
+
+	KindRule:    decode[Rule],
+	KindNeigh:   decode[Neigh],
+	KindNexthop: decode[Nexthop],
+	KindSession: decode[Sessions],
+	KindMemory:  decode[Memory],
 }
 
 func decode[R Resource](b []byte, s State) error {

@@ -1,0 +1,37 @@
+package resource
+
+import (
+	"fmt"
+	"time"
+)
+
+// KindMemory is the kind of a [Memory].
+const KindMemory Kind = "memory"
+
+// Memory is what a node remembers of the last disruptive change of one of its
+// resources, whoever made it. It is a node's own: no comparison sees it.
+type Memory struct {
+	Of      Key           `json:"of"`   // the resource, such as "link eth1"
+	Verb    string        `json:"verb"` // what was done: "restart", "down"
+	Run     string        `json:"run"`
+	By      string        `json:"by,omitempty"`      // who ran it: user@machine
+	Age     time.Duration `json:"age"`               // when it was read, in nanoseconds; never negative
+	Ended   bool          `json:"ended"`             // it was seen to its end; otherwise it was put back, or still goes on
+	Pending bool          `json:"pending,omitempty"` // the guardian waits for it to be confirmed
+}
+
+// MemoryKey is the key of what a node remembers of k.
+func MemoryKey(k Key) Key { return "memory " + k }
+
+// Key implements [Resource].
+func (m Memory) Key() Key { return MemoryKey(m.Of) }
+
+// Match implements [Resource]. Name is that of a link.
+func (m Memory) Match(s Selector) bool { return s.Name == "" || LinkKey(s.Name) == m.Of }
+
+// Volatile implements [Resource].
+func (m Memory) Volatile() bool { return true }
+
+func (m Memory) String() string {
+	return fmt.Sprintf("%s %s by run %s, %s ago", m.Of, m.Verb, m.Run, m.Age.Round(time.Second))
+}
