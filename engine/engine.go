@@ -17,6 +17,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"time"
 
 	"runbook/engine/resource"
@@ -126,8 +127,15 @@ type Edit struct {
 	ID       string       `json:"id,omitempty"` // RUN/NTH
 	Run      string       `json:"run,omitempty"`
 	By       string       `json:"by,omitempty"`
-	// Repeat does it even though the node remembers that it was done lately.
+	// Repeat does it even though the node remembers that it was done lately; an
+	// Undo, which takes another change back, is not refused for that.
 	Repeat bool `json:"repeat,omitempty"`
+	Undo   bool `json:"undo,omitempty"`
+}
+
+// CutsOwn reports whether e may cut the connection that runbook itself works through.
+func (e Edit) CutsOwn() bool {
+	return slices.ContainsFunc(e.Cuts, func(c Cut) bool { return c.Own })
 }
 
 // Happens reports whether e does anything: makes a difference, or is an event.
@@ -233,6 +241,12 @@ type Change interface {
 	Result(changed bool, s resource.State) any
 }
 
+// Shaper is a [Change] whose edit is more than what it wants: a restart, an undo.
+type Shaper interface {
+	// Shape completes e, of which Want is set, before it is predicted.
+	Shape(e *Edit)
+}
+
 // Explainer is a [Change] that can say more about why the kernel refused it.
 type Explainer interface {
 	// Explain returns the cause in the words of the operation's arguments, and
@@ -303,7 +317,13 @@ type Rollout struct {
 	Waves       []string `json:"waves"` // how many nodes have been tried at the end of each wave: "1", "10%", "100%"
 	Bake        Duration `json:"bake"`  // the wait between two waves
 	MaxFailures int      `json:"max_failures"`
+	// ConfirmWithin is how long a node waits to be reached over a new connection
+	// after a change that may cut it off, before it puts itself back; 0: [DefaultConfirmWithin].
+	ConfirmWithin Duration `json:"confirm_within,omitempty"`
 }
+
+// DefaultConfirmWithin is how long a node that may be cut off waits before it puts itself back.
+const DefaultConfirmWithin = 30 * time.Second
 
 // Usage is what a program has used.
 type Usage struct {

@@ -18,6 +18,7 @@ const (
 	EventPrint     EventKind = "print"     // the script printed Text
 	EventChange    EventKind = "change"    // Op was applied and read back: Diff
 	EventUnchanged EventKind = "unchanged" // Op found its object already as it should be
+	EventConfirmed EventKind = "confirmed" // Node was reached over a new connection after its change
 	EventPutBack   EventKind = "put-back"  // a change of Node was taken back: Diff
 	EventEnd       EventKind = "end"       // the run has ended: Text sums it up
 )

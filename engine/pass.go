@@ -32,12 +32,36 @@ type Pass struct {
 
 	model Model // nil in a live pass
 
+	terms Terms
+
 	node    Node // nil while predicting
 	journal Journal
 	run     string
+	guarded []string     // tokens of changes that the node waits to have confirmed
+	until   time.Time    // when it stops waiting
 	queue   []queued     // what is yet to be done and told
 	next    int          // index in plan.Steps of the next change that may be called
 	done    []doneChange // what was changed and stands, oldest first
+}
+
+// Terms are what holds for all changes of a pass, beside the limits.
+type Terms struct {
+	ConfirmWithin time.Duration // see [Rollout]; 0: the default
+	Repeat        bool          // the operator wants what a node would refuse as a repeat: --repeat-anyway
+	By            string        // who runs it: user@machine
+	// Confirm reaches the node over a new connection and has it keep what it
+	// guards under token; it tries until that works or deadline has passed. It
+	// returns the new connection. nil: nothing can be confirmed, and nothing is guarded.
+	Confirm func(ctx context.Context, token string, deadline time.Time) (Node, error)
+}
+
+// Under sets the terms of p, before its first call.
+func (p *Pass) Under(t Terms) *Pass {
+	if t.ConfirmWithin == 0 {
+		t.ConfirmWithin = DefaultConfirmWithin
+	}
+	p.terms = t
+	return p
 }
 
 // NewPrediction returns a pass that predicts on m and writes plan.
@@ -113,7 +137,7 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 				return nil, err
 			}
 		}
-		return op.Result(len(planned.Edit.Diff()) > 0, planned.Edit.After), nil
+		return op.Result(planned.Edit.Happens(), planned.Edit.After), nil
 	default:
 		return nil, p.fail(named, fmt.Errorf("%s is neither a probe nor a change", c.Name))
 	}
@@ -131,7 +155,7 @@ func (p *Pass) Finish(ctx context.Context) error {
 		return err
 	}
 	for _, left := range p.plan.Steps[p.next:] {
-		if len(left.Edit.Diff()) > 0 {
+		if left.Edit.Happens() {
 			return p.fail(left, &Error{Code: Differs, Cause: "the script ended without this change, which was predicted"})
 		}
 	}
@@ -158,7 +182,10 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 	}
 	planned := c
 	planned.Edit = Edit{Want: want, Query: rec.query, Before: rec.state, After: rec.state, Settle: Duration(DefaultSettle)}
-	if len(resource.Compare(keep(rec.state, want), want)) > 0 {
+	if s, ok := op.(Shaper); ok {
+		s.Shape(&planned.Edit)
+	}
+	if planned.Edit.Restart != "" || len(resource.Compare(keep(rec.state, want), want)) > 0 {
 		var refused *NodeError
 		err := p.model.Predict(ctx, &planned.Edit)
 		if errors.As(err, &refused) { // the script may go on without it, here and in the live pass
@@ -169,9 +196,12 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 			return PlannedChange{}, err
 		}
 	}
-	if diff := planned.Edit.Diff(); len(diff) > 0 {
+	if planned.Edit.Happens() {
 		// By what is done, not by the arguments: one change can be asked for in many ways.
-		if err := p.budget.change(c.Op + "\n" + result(diff)); err != nil {
+		if err := p.budget.change(c.Op + "\n" + result(planned.Edit)); err != nil {
+			return PlannedChange{}, err
+		}
+		if err := p.admit(ctx, &planned.Edit); err != nil {
 			return PlannedChange{}, err
 		}
 	}
@@ -179,10 +209,35 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 	return planned, nil
 }
 
-// result is what d makes of the resources that it changes.
-func result(d resource.Diff) string {
+// admit asks whether the node would refuse e for what it remembers, and has e
+// guarded where it may cut the node off.
+func (p *Pass) admit(ctx context.Context, e *Edit) error {
+	e.Repeat = p.terms.Repeat
+	remembered, err := p.model.Read(ctx, resource.Query{{Kind: resource.KindMemory}})
+	if err != nil {
+		return err
+	}
+	for _, m := range resource.All[resource.Memory](remembered) {
+		if err := RefusePending(m, p.run); err != nil {
+			return err
+		}
+		if err := RefuseRepeat(m, *e); err != nil {
+			return err
+		}
+	}
+	if e.CutsOwn() {
+		e.Guard = &Guard{Within: Duration(p.terms.ConfirmWithin)}
+	}
+	return nil
+}
+
+// result is what e makes of the resources that it changes.
+func result(e Edit) string {
 	var b strings.Builder
-	for _, c := range d {
+	if e.Restart != "" {
+		b.WriteString("restart " + e.Restart + "\n")
+	}
+	for _, c := range e.Diff() {
 		b.WriteString(string(c.Key))
 		if c.After != nil {
 			b.WriteString(" is " + c.After.String())
@@ -210,7 +265,7 @@ func (p *Pass) planned(c PlannedChange) (PlannedChange, error) {
 				return s, s.Refused
 			}
 			return s, nil
-		} else if len(s.Edit.Diff()) > 0 {
+		} else if s.Edit.Happens() {
 			break // this one would have to come first
 		}
 	}
@@ -254,7 +309,12 @@ func (p *Pass) flush(ctx context.Context) error {
 	if len(changes) > 0 {
 		found, err := p.send(ctx, changes)
 		if err == nil || !errors.Is(err, errUnsent) {
-			ok, err = p.judge(changes, found, err)
+			found, err = p.lookAgain(ctx, changes, found, err)
+			if ok, err = p.judge(changes, found, err); err == nil {
+				if err = p.confirm(ctx); err != nil {
+					ok = p.firstGuarded(changes)
+				}
+			}
 			err = errors.Join(err, p.recordOutcomes(ctx, changes, ok, err))
 		}
 		if err != nil {
@@ -275,10 +335,14 @@ func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, er
 	var intents []Entry
 	for _, q := range changes {
 		e := q.change.Edit
-		if diff := e.Diff(); len(diff) > 0 {
+		if e.Happens() {
 			i := p.entry("intent", q.nth)
-			i.Op, i.Pos, i.Edit, i.Diff = title(q.change), q.change.Pos, &q.change.Edit, diff.String()
+			i.Op, i.Pos, i.Edit, i.Diff = title(q.change), q.change.Pos, &q.change.Edit, e.Diff().String()
 			intents = append(intents, i)
+			e.ID, e.Run, e.By = fmt.Sprintf("%s/%d", p.run, q.nth), p.run, p.terms.By
+			if e.Guard != nil {
+				e.Guard = p.guard(*e.Guard)
+			}
 		} else {
 			e.Want = nil // it is compared with the node, and no more
 		}
@@ -325,12 +389,12 @@ func (p *Pass) judge(changes []queued, found []resource.State, failed error) (ok
 func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, failed error) error {
 	var outcomes []Entry
 	for _, q := range changes[:ok] {
-		if len(q.change.Edit.Diff()) > 0 {
+		if q.change.Edit.Happens() {
 			outcomes = append(outcomes, p.entry("done", q.nth))
 		}
 	}
 	for i, q := range changes[ok:] {
-		if failed == nil || len(q.change.Edit.Diff()) == 0 && i > 0 {
+		if failed == nil || !q.change.Edit.Happens() && i > 0 {
 			continue
 		}
 		o := p.entry("failed", q.nth)
@@ -359,7 +423,7 @@ func (p *Pass) tell(queue []queued, end int) {
 			p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: q.print})
 		case q.nth >= end:
 			return
-		case len(diff) == 0:
+		case !c.Edit.Happens():
 			p.emit(Event{Kind: EventUnchanged, Node: p.plan.Node, Op: title(c), Pos: c.Pos})
 		default:
 			p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: title(c), Pos: c.Pos, Diff: diff})

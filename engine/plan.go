@@ -80,7 +80,7 @@ type PlannedChange struct {
 func (p *NodePlan) Changes() []PlannedChange {
 	var out []PlannedChange
 	for _, c := range p.Steps {
-		if len(c.Edit.Diff()) > 0 {
+		if c.Edit.Happens() {
 			out = append(out, c)
 		}
 	}
@@ -107,8 +107,11 @@ func (p *NodePlan) Drift(now *NodePlan) (d resource.Diff, same bool) {
 		if d := resource.Compare(was.Edit.After, is.Edit.After); len(d) > 0 {
 			return d, false
 		}
+		if d := resource.Compare(was.Edit.Lost, is.Edit.Lost); len(d) > 0 {
+			return d, false
+		}
 		if was.Op != is.Op || !bytes.Equal(was.Args, is.Args) || (was.Refused == nil) != (is.Refused == nil) ||
-			len(was.Edit.Diff()) != len(is.Edit.Diff()) {
+			was.Edit.Restart != is.Edit.Restart || len(was.Edit.Diff()) != len(is.Edit.Diff()) {
 			return append(was.Edit.Diff(), is.Edit.Diff()...), false
 		}
 	}

@@ -32,7 +32,7 @@ func (p *Pass) Reconnect(n Node) {
 
 // made keeps what must be put back if the pass fails.
 func (p *Pass) made(q queued, found resource.State) {
-	if len(q.change.Edit.Diff()) > 0 {
+	if q.change.Edit.Happens() {
 		p.done = append(p.done, doneChange{q.nth, q.change.Edit, found})
 	}
 }
@@ -70,6 +70,7 @@ func (p *Pass) PutBack(ctx context.Context) error {
 		}
 		p.done = p.done[:len(p.done)-1]
 	}
+	p.disarm(ctx)
 	return nil
 }
 
@@ -80,7 +81,7 @@ func (c doneChange) reverse(now resource.State) (Edit, error) {
 	is := func(k resource.Key, s resource.State) bool {
 		return len(resource.Compare(resource.State{k: now[k]}, resource.State{k: s[k]})) == 0
 	}
-	for _, d := range c.edit.Diff() {
+	for _, d := range c.changes(now) {
 		switch {
 		case is(d.Key, c.edit.Before):
 		case is(d.Key, c.edit.After), c.found != nil && is(d.Key, c.found):
@@ -93,7 +94,18 @@ func (c doneChange) reverse(now resource.State) (Edit, error) {
 			return Edit{}, drifted(resource.Compare(resource.State{d.Key: d.After}, resource.State{d.Key: now[d.Key]}))
 		}
 	}
-	return Edit{Want: want, Query: c.edit.Query, Before: now, After: after, Settle: c.edit.Settle}, nil
+	return Edit{Want: want, Query: c.edit.Query, Before: now, After: after, Settle: c.edit.Settle, Undo: true, Run: c.edit.Run, By: c.edit.By}, nil
+}
+
+// changes is what c changed: what it was to, and what a restart lost for good.
+func (c doneChange) changes(now resource.State) resource.Diff {
+	d := c.edit.Diff()
+	for _, l := range resource.Compare(c.edit.Before, now) {
+		if _, restarted := c.edit.Lost[l.Key]; restarted {
+			d = append(d, resource.Change{Key: l.Key, Before: l.Before, After: l.After})
+		}
+	}
+	return d
 }
 
 func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {

@@ -17,6 +17,7 @@ type Memory struct {
 	By      string        `json:"by,omitempty"`      // who ran it: user@machine
 	Age     time.Duration `json:"age"`               // when it was read, in nanoseconds; never negative
 	Ended   bool          `json:"ended"`             // it was seen to its end; otherwise it was put back, or still goes on
+	Undo    bool          `json:"undo,omitempty"`    // it took another change back
 	Pending bool          `json:"pending,omitempty"` // the guardian waits for it to be confirmed
 }
 

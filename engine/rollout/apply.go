@@ -273,7 +273,7 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	pass := engine.NewLive(p, a.limits, n, a.Journal, a.ID, func(e engine.Event) {
 		e.Wave = wave
 		a.Tell(e)
-	})
+	}).Under(a.terms(p.Node))
 	err = a.Program.Run(ctx, info, pass)
 	if err == nil {
 		err = pass.Finish(ctx)
@@ -295,9 +295,18 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	}
 	a.count(err) // first of all: no further node starts while this one is put back
 	changed := pass.Changed()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin+time.Duration(changed)*putBackEach)
+	within := putBackWithin + time.Duration(changed)*putBackEach
+	until := pass.GuardedUntil()
+	if !until.IsZero() {
+		within += time.Until(until)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	n, back := a.fleet.node(ctx, a.Dialer, p.Node) // another connection, where this one is lost
+	for back != nil && time.Now().Before(until) {  // a node that is cut off comes back by itself
+		time.Sleep(confirmEvery)
+		n, back = a.fleet.node(ctx, a.Dialer, p.Node)
+	}
 	if back == nil {
 		pass.Reconnect(n)
 		back = pass.PutBack(ctx)

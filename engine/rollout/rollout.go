@@ -32,6 +32,9 @@ type Run struct {
 	Journal engine.Journal
 	ID      string // of the journal's record
 
+	// Repeat does what nodes would refuse because they were disrupted in the same place lately.
+	Repeat bool
+	By     string // who runs it, as nodes remember it: user@machine
 	// Confirm asks before a node is changed; nil asks nothing.
 	Confirm func(ctx context.Context, q Question) (Answer, error)
 	// Stop, once closed, lets no further node start; those in hand are finished.
@@ -80,7 +83,7 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	plan := &engine.NodePlan{Node: info.Name, Created: time.Now().UTC()}
 	n, err := r.fleet.node(ctx, r.Dialer, info.Name)
 	if err == nil {
-		pass := engine.NewPrediction(plan, r.Program.Header().Limits, r.Model(n), r.Tell)
+		pass := engine.NewPrediction(plan, r.Program.Header().Limits, r.Model(n), r.Tell).Under(r.terms(info.Name))
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
@@ -91,6 +94,47 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 		plan.Err.Left = engine.NothingChanged
 	}
 	return plan
+}
+
+// terms are those of a pass on the node called name.
+func (r *Run) terms(name string) engine.Terms {
+	return engine.Terms{
+		ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By,
+		Confirm: func(ctx context.Context, token string, deadline time.Time) (engine.Node, error) {
+			return r.confirm(ctx, name, token, deadline)
+		},
+	}
+}
+
+// confirmEvery is the wait between two tries to reach a node over a new connection.
+const confirmEvery = 500 * time.Millisecond
+
+// confirm reaches a node over a new connection, which takes the place of the one
+// that there is, and has it keep what it guards under token, if any.
+func (r *Run) confirm(ctx context.Context, name, token string, deadline time.Time) (engine.Node, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	for {
+		n, err := r.fleet.fresh(ctx, r.Dialer, name)
+		if err == nil && token != "" {
+			if err = n.Confirm(ctx, token); err == nil || !n.Lost() {
+				return n, err // the node has answered: trying again would change nothing
+			}
+		}
+		if err == nil {
+			return n, nil
+		}
+		select {
+		case <-time.After(confirmEvery):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func lost(n engine.Node) bool {
+	l, can := n.(engine.Line)
+	return can && l.Lost()
 }
 
 // nodeError is a copy of err as an engine.Error that names its node.
@@ -144,25 +188,31 @@ func (f *fleet) node(ctx context.Context, d engine.Dialer, name string) (engine.
 	f.mu.Lock()
 	n := f.nodes[name]
 	f.mu.Unlock()
-	if line, can := n.(engine.Line); can && !line.Lost() {
+	if n != nil && !lost(n) {
 		return n, nil
 	}
+	return f.fresh(ctx, d, name)
+}
+
+// fresh makes a new connection to a node, in place of the one that there may be.
+func (f *fleet) fresh(ctx context.Context, d engine.Dialer, name string) (patient, error) {
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	dialed, err := d.Dial(dialing, name)
 	if err != nil {
-		return nil, late(ctx, dialing, err, dialWithin)
+		return patient{}, late(ctx, dialing, err, dialWithin)
 	}
-	if n != nil {
-		n.Close() //nolint:errcheck // it is lost
-	}
-	n = patient{dialed}
+	n := patient{dialed}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	old := f.nodes[name]
 	if f.nodes == nil {
 		f.nodes = map[string]engine.Node{}
 	}
 	f.nodes[name] = n
+	f.mu.Unlock()
+	if old != nil {
+		old.Close() //nolint:errcheck // it is lost, or not needed any more
+	}
 	return n, nil
 }
 
@@ -224,6 +274,17 @@ func (p patient) Snapshot(ctx context.Context, max int) (resource.State, bool, e
 	defer cancel()
 	s, few, err := n.Snapshot(own, max)
 	return s, few, late(ctx, own, err, answerWithin)
+}
+
+// Confirm implements [engine.Confirmer], where the node does.
+func (p patient) Confirm(ctx context.Context, token string) error {
+	n, can := p.Node.(engine.Confirmer)
+	if !can {
+		return engine.Internal.Errorf("this kind of node guards nothing")
+	}
+	own, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return late(ctx, own, n.Confirm(own, token), answerWithin)
 }
 
 // Lost implements [engine.Line], where the node does.

@@ -129,6 +129,7 @@ func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State
 		case resource.KindAddr:
 			addrs = append(addrs, s)
 		case resource.KindRoute:
+		case resource.KindMemory: // a kernel has none: node/guard adds it
 		case resource.KindFacts:
 			f, err := facts()
 			if err != nil {

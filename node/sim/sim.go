@@ -112,7 +112,8 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 	for _, k := range order(e.Want) {
 		q = append(q, needs(k, e.Want[k])...)
 	}
-	if err := n.store.load(ctx, q); err != nil {
+	// What the node remembers is wanted by whoever predicts a change: it comes with the rest.
+	if err := n.store.load(ctx, append(q, resource.Selector{Kind: resource.KindMemory})); err != nil {
 		return err
 	}
 

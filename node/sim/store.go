@@ -37,7 +37,7 @@ func (s *store) snapshot(ctx context.Context) error {
 		return err
 	}
 	s.known = all
-	s.read = resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute}}
+	s.read = resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute}, {Kind: resource.KindMemory}}
 	return nil
 }
 
