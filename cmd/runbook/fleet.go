@@ -22,6 +22,7 @@ type fleetFlags struct {
 	inventory string
 	selection string
 	lab       int
+	repeat    bool
 	flags     *pflag.FlagSet // tells --lab 0 from none
 	names     []string       // of a saved plan: these nodes, in this order, in place of a selection
 }
@@ -30,6 +31,11 @@ func (f *fleetFlags) add(c *cobra.Command) {
 	f.addInventory(c)
 	c.Flags().StringVarP(&f.selection, "nodes", "n", "", "which nodes: names, globs, groups, all: 'web and not web-3'")
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
+}
+
+// addRepeat is for the verbs that predict changes.
+func (f *fleetFlags) addRepeat(c *cobra.Command) {
+	c.Flags().BoolVar(&f.repeat, "repeat-anyway", false, "disrupt nodes also where they were disrupted in the same place lately")
 }
 
 func (f *fleetFlags) addInventory(c *cobra.Command) {

@@ -60,6 +60,7 @@ func planCommand(stop stopper) *cobra.Command {
 		},
 	}
 	f.add(c)
+	f.addRepeat(c)
 	c.Flags().StringVarP(&out, "out", "o", "", "save the plan to this file, for apply")
 	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 where there are changes")

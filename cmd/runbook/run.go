@@ -31,6 +31,7 @@ func (f *runFlags) add(c *cobra.Command) {
 }
 
 func (f *runFlags) addRun(c *cobra.Command) {
+	f.addRepeat(c)
 	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing")
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
 }
@@ -159,7 +160,10 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 		who = u.Username
 	}
 	ctx := context.Background() // the record is written also for a run that is interrupted
-	s.run.Journal = j
+	s.run.Journal, s.run.By = j, who
+	if machine, err := os.Hostname(); err == nil {
+		s.run.By += "@" + machine
+	}
 	s.run.ID, err = j.Begin(ctx, engine.RunRecord{
 		Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
 		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Started: time.Now().UTC(),

@@ -54,7 +54,7 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 		return nil, err
 	}
 	s.run = &rollout.Run{
-		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit,
+		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	return s, nil

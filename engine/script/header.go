@@ -129,11 +129,11 @@ func declareLimits(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple
 func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	r := engine.Rollout{MaxFailures: defaultRollout.MaxFailures}
 	var waves *starlark.List
-	bake := defaultRollout.Bake.String()
+	bake, within := defaultRollout.Bake.String(), engine.DefaultConfirmWithin.String()
 	if len(args) > 0 {
 		return nil, invalid("", `rollout: name the arguments: rollout(waves = ["1", "100%%"])`)
 	}
-	if err := unpack("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures); err != nil {
+	if err := unpack("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures, "confirm_within?", &within); err != nil {
 		return nil, err
 	}
 	if waves == nil {
@@ -155,6 +155,10 @@ func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tupl
 		return nil, invalid("", "rollout: bake: %v", err)
 	}
 	r.Bake = engine.Duration(d)
+	if d, err = parseDuration(within); err != nil {
+		return nil, invalid("", "rollout: confirm_within: %v", err)
+	}
+	r.ConfirmWithin = engine.Duration(d)
 	if err := checkRollout(&r); err != nil {
 		return nil, invalid("", "%v", err)
 	}

@@ -260,6 +260,13 @@ func checkLimits(l engine.Limits) error {
 	return nil
 }
 
+// A node that may be cut off must be given the time of a few tries to reach it,
+// and not so much that sessions which hang meanwhile are lost.
+const (
+	minConfirm = engine.Duration(5 * time.Second)
+	maxConfirm = engine.Duration(10 * time.Minute)
+)
+
 // checkRollout accepts waves that grow: numbers of nodes first, then
 // percentages, for which is the larger of the two depends on the fleet. It
 // adds the last wave, every node, where it is left out.
@@ -288,6 +295,8 @@ func checkRollout(r *engine.Rollout) error {
 		return fmt.Errorf("rollout: bake must not be negative, got %s", r.Bake)
 	case r.MaxFailures < 0:
 		return fmt.Errorf("rollout: max_failures must not be negative, got %d", r.MaxFailures)
+	case r.ConfirmWithin != 0 && (r.ConfirmWithin < minConfirm || r.ConfirmWithin > maxConfirm):
+		return fmt.Errorf("rollout: confirm_within must be from %s to %s, got %s", minConfirm, maxConfirm, r.ConfirmWithin)
 	}
 	return nil
 }
