@@ -84,7 +84,7 @@ func (c testCase) predict(t *testing.T, name string) (any, *engine.NodePlan, err
 		state[k] = r
 	}
 	plan := &engine.NodePlan{Node: "node-1"}
-	pass := engine.NewPrediction(plan, engine.DefaultLimits, sim.Over(sim.New(state)), func(engine.Event) {})
+	pass := engine.NewPrediction(plan, engine.Limits{}, sim.Over(sim.New(state)), func(engine.Event) {})
 	got, err := pass.Do(t.Context(), engine.Call{Name: name, Args: c.Args, Op: op, Pos: "x.star:1:1"})
 	if err != nil {
 		return nil, nil, err

@@ -47,6 +47,7 @@ type Pass struct {
 // Terms are what holds for all changes of a pass, beside the limits.
 type Terms struct {
 	ConfirmWithin time.Duration // see [Rollout]; 0: the default
+	Tally         *Tally        // of the run, for limits that all nodes share
 	Repeat        bool          // the operator wants what a node would refuse as a repeat: --repeat-anyway
 	By            string        // who runs it: user@machine
 	// Confirm reaches the node over a new connection and has it keep what it
@@ -60,7 +61,7 @@ func (p *Pass) Under(t Terms) *Pass {
 	if t.ConfirmWithin == 0 {
 		t.ConfirmWithin = DefaultConfirmWithin
 	}
-	p.terms = t
+	p.terms, p.budget.Tally = t, t.Tally
 	return p
 }
 
@@ -79,7 +80,12 @@ func (p *Pass) Print(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.model != nil {
-		p.plan.Prints = append(p.plan.Prints, line)
+		if err := p.budget.Tally.print(p.budget.Limits, line); err != nil && p.fatal == nil {
+			p.fail(PlannedChange{Op: "print"}, err) //nolint:errcheck // the pass is over: the next call and the end say so
+		}
+		if p.fatal == nil {
+			p.plan.Prints = append(p.plan.Prints, line)
+		}
 		return
 	}
 	p.queue = append(p.queue, queued{nth: -1, print: line}) // after the changes that it may speak of
@@ -198,7 +204,7 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 	}
 	if planned.Edit.Happens() {
 		// By what is done, not by the arguments: one change can be asked for in many ways.
-		if err := p.budget.change(c.Op + "\n" + result(planned.Edit)); err != nil {
+		if err := p.budget.change(c.Op+"\n"+result(planned.Edit), planned.Edit.Disrupts != ""); err != nil {
 			return PlannedChange{}, err
 		}
 		if err := p.admit(ctx, &planned.Edit); err != nil {

@@ -73,7 +73,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) predict(calls ...engine.Call) error {
 	w.plan = &engine.NodePlan{Node: "node-1"}
-	pass := engine.NewPrediction(w.plan, engine.DefaultLimits, sim.Over(w.node), func(engine.Event) {})
+	pass := engine.NewPrediction(w.plan, engine.Limits{}, sim.Over(w.node), func(engine.Event) {})
 	for _, c := range calls {
 		if _, err := pass.Do(w.t.Context(), c); err != nil {
 			return err
@@ -83,7 +83,7 @@ func (w *world) predict(calls ...engine.Call) error {
 }
 
 func (w *world) live() *engine.Pass {
-	return engine.NewLive(w.plan, engine.DefaultLimits, w.node, &w.journal, "r", func(e engine.Event) { w.events = append(w.events, e) })
+	return engine.NewLive(w.plan, engine.Limits{}, w.node, &w.journal, "r", func(e engine.Event) { w.events = append(w.events, e) })
 }
 
 // do makes a call in a live pass that then ends.
@@ -310,9 +310,9 @@ func TestLimitsStopAPrediction(t *testing.T) {
 		calls  []engine.Call
 		want   string
 	}{
-		{"calls", engine.Limits{CallsPerNode: 2, ChangesPerNode: 9, Repeats: 9}, []engine.Call{add, add, add}, "calls_per_node = 2"},
-		{"changes", engine.Limits{CallsPerNode: 9, ChangesPerNode: 1, Repeats: 9}, []engine.Call{add, call(t, "route.add", addSecond)}, "changes_per_node = 1"},
-		{"repeats", engine.Limits{CallsPerNode: 9, ChangesPerNode: 9, Repeats: 1}, []engine.Call{add, del, add}, "repeats = 1"},
+		{"calls", engine.Limits{engine.LimitCallsPerNode: {N: 2}, engine.LimitRepeats: {N: 9}}, []engine.Call{add, add, add}, "calls_per_node = 2"},
+		{"changes", engine.Limits{engine.LimitChangesPerNode: {N: 1}}, []engine.Call{add, call(t, "route.add", addSecond)}, "changes_per_node = 1"},
+		{"repeats", engine.Limits{engine.LimitRepeats: {N: 1}}, []engine.Call{add, del, add}, "repeats = 1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -338,7 +338,7 @@ func TestARefusalMayBeHandledByTheScript(t *testing.T) {
 	w := newWorld(t)
 	bad, good := call(t, "route.add", `{"dst":"10.30.0.0/16","via":"192.0.2.1","dev":"eth1"}`), call(t, "route.add", addRoute)
 	w.plan = &engine.NodePlan{Node: "node-1"}
-	predicting := engine.NewPrediction(w.plan, engine.DefaultLimits, sim.Over(w.node), func(engine.Event) {})
+	predicting := engine.NewPrediction(w.plan, engine.Limits{}, sim.Over(w.node), func(engine.Event) {})
 	for _, pass := range []*engine.Pass{predicting, w.live()} {
 		_, err := pass.Do(t.Context(), bad)
 		var refused *engine.NodeError
@@ -505,7 +505,7 @@ func TestAScriptThatDoesLessIsNotDone(t *testing.T) {
 
 func TestRepeatsAreCountedByWhatIsDone(t *testing.T) {
 	w := newWorld(t)
-	pass := engine.NewPrediction(&engine.NodePlan{Node: "node-1"}, engine.DefaultLimits, sim.Over(w.node), func(engine.Event) {})
+	pass := engine.NewPrediction(&engine.NodePlan{Node: "node-1"}, engine.Limits{}, sim.Over(w.node), func(engine.Event) {})
 	for i, args := range []string{
 		`{"dst":"10.20.0.0/16","via":"10.98.0.1"}`, `{"dst":"10.20.0.0/16","via":"10.98.0.7"}`,
 		`{"dst":"10.20.0.0/16","via":"10.98.0.1","table":"main"}`,

@@ -49,9 +49,9 @@ type application struct {
 // Nodes that could not be predicted count as failures and are not touched.
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
-	a := &application{Run: r, plans: plans, limits: h.Limits, states: map[string]engine.NodeState{}}
+	a := &application{Run: r, plans: plans, limits: r.limits(), states: map[string]engine.NodeState{}}
 	if a.deadline.IsZero() { // the plans are not from Predict
-		a.deadline = time.Now().Add(time.Duration(h.Limits.Duration))
+		a.deadline = time.Now().Add(a.limits.Duration())
 	}
 	for _, p := range plans {
 		a.states[p.Node] = engine.NodeUntried
@@ -136,7 +136,7 @@ func (a *application) goesOn(ctx context.Context) bool {
 	}
 	if !a.stopped && time.Now().After(a.deadline) {
 		a.stopped = true
-		a.blame(a.limits.Exceeded("duration", a.limits.Duration, "the run has taken longer than it may"))
+		a.blame(a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	}
 	return !a.stopped
 }
@@ -247,7 +247,7 @@ func (a *application) quit(err error) {
 // node changes one node and, where that fails, puts it back.
 func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline,
-		a.limits.Exceeded("duration", a.limits.Duration, "the run has taken longer than it may"))
+		a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
 	info := a.info(p.Node)
 	if time.Since(p.Created) > staleAfter {

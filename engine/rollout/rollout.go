@@ -40,7 +40,11 @@ type Run struct {
 	// Stop, once closed, lets no further node start; those in hand are finished.
 	Stop <-chan struct{}
 
+	// Ceilings are what policies and the command line allow at most, whatever the runbook's header says.
+	Ceilings engine.Limits
+
 	fleet    fleet
+	tally    *engine.Tally
 	deadline time.Time // limit duration; waiting for an answer does not count
 }
 
@@ -63,13 +67,14 @@ const (
 // not be predicted for is in its NodePlan; the error is for what concerns the
 // run as a whole.
 func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
-	limits := r.Program.Header().Limits
-	r.deadline = time.Now().Add(time.Duration(limits.Duration))
-	if n := len(r.Nodes); n > limits.Nodes {
-		return nil, limits.Exceeded("nodes", limits.Nodes, fmt.Sprintf("%d nodes are selected", n))
+	limits := r.limits()
+	r.tally = &engine.Tally{}
+	r.deadline = time.Now().Add(limits.Duration())
+	if n := len(r.Nodes); n > limits.N(engine.LimitNodes) {
+		return nil, limits.Exceeded(engine.LimitNodes, fmt.Sprintf("%d nodes are selected", n))
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(limits.Duration),
-		limits.Exceeded("duration", limits.Duration, "predicting has taken longer than the run may"))
+	ctx, cancel := context.WithTimeoutCause(ctx, limits.Duration(),
+		limits.Exceeded(engine.LimitDuration, "predicting has taken longer than the run may"))
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
 	each(len(r.Nodes), func(i int) { plans[i] = r.predict(ctx, r.Nodes[i]) })
@@ -83,7 +88,7 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	plan := &engine.NodePlan{Node: info.Name, Created: time.Now().UTC()}
 	n, err := r.fleet.node(ctx, r.Dialer, info.Name)
 	if err == nil {
-		pass := engine.NewPrediction(plan, r.Program.Header().Limits, r.Model(n), r.Tell).Under(r.terms(info.Name))
+		pass := engine.NewPrediction(plan, r.limits(), r.Model(n), r.Tell).Under(r.terms(info.Name))
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
@@ -96,10 +101,13 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	return plan
 }
 
+// limits are those in force: the header's, held to the ceilings.
+func (r *Run) limits() engine.Limits { return r.Program.Header().Limits.Lower(r.Ceilings) }
+
 // terms are those of a pass on the node called name.
 func (r *Run) terms(name string) engine.Terms {
 	return engine.Terms{
-		ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By,
+		Tally: r.tally, ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By,
 		Confirm: func(ctx context.Context, token string, deadline time.Time) (engine.Node, error) {
 			return r.confirm(ctx, name, token, deadline)
 		},

@@ -36,7 +36,7 @@ func addRoute(waves []string, maxFailures int) goProgram {
 	op := builtins.RouteAdd{Dst: netip.MustParsePrefix("10.20.0.0/16"), Via: netip.MustParseAddr("10.98.0.1"), Dev: "eth1"}
 	args, _ := json.Marshal(op)
 	return goProgram{
-		header: engine.Header{Limits: engine.DefaultLimits, Rollout: engine.Rollout{Waves: waves, MaxFailures: maxFailures}},
+		header: engine.Header{Limits: engine.Limits{}, Rollout: engine.Rollout{Waves: waves, MaxFailures: maxFailures}},
 		run: func(ctx context.Context, _ string, h engine.Host) error {
 			_, err := h.Do(ctx, engine.Call{Name: "route.add", Args: args, Op: op, Pos: "x.star:1:1"})
 			return err
@@ -198,12 +198,12 @@ func TestAnUnreachableNodeRefusesTheRun(t *testing.T) {
 func TestALimitRefusesTheRunWhateverTheBudget(t *testing.T) {
 	f, infos := newFleet(3)
 	p := addRoute(nil, 99)
-	p.header.Limits.ChangesPerNode = 0
+	p.header.Limits[engine.LimitChangesPerNode] = engine.Bound{N: 0}
 	r, _ := newRun(f, infos, p)
 	if e := rollout.Refusal(predicted(t, r), 99); e == nil || e.Code != engine.LimitHit || e.Pos != "x.star:1:1" {
 		t.Errorf("refusal: %v", e)
 	}
-	p.header.Limits.Nodes = 2
+	p.header.Limits = engine.Limits{engine.LimitNodes: {N: 2}}
 	r, _ = newRun(f, infos, p)
 	if _, err := r.Predict(t.Context()); err == nil || engine.AsError(err).Code != engine.LimitHit {
 		t.Errorf("three nodes where two are allowed: %v", err)
@@ -382,7 +382,7 @@ func TestOnlyNodesFailuresAreTolerated(t *testing.T) {
 func TestDurationBoundsALivePass(t *testing.T) {
 	f, infos := newFleet(1)
 	p := addRoute(nil, 0)
-	p.header.Limits.Duration = engine.Duration(300 * time.Millisecond)
+	p.header.Limits = engine.Limits{engine.LimitDuration: {N: int64(300 * time.Millisecond)}}
 	add := p.run
 	p.run = func(ctx context.Context, node string, h engine.Host) error {
 		if err := add(ctx, node, h); err != nil {

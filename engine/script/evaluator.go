@@ -38,7 +38,7 @@ func Main(ops engine.Operations) {
 	ev := &evaluator{
 		out:     pipe(1),
 		nodeOps: nodeOps(ops),
-		pool:    pool{limits: engine.DefaultLimits},
+		pool:    pool{},
 		threads: map[int64]*thread{},
 		loaded:  make(chan struct{}),
 	}

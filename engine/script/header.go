@@ -1,6 +1,7 @@
 package script
 
 import (
+	"fmt"
 	"go.starlark.net/starlark"
 
 	"runbook/engine"
@@ -55,7 +56,7 @@ func (b *headerBuilder) declare(t *starlark.Thread, fn *starlark.Builtin, args s
 	case b.header != nil:
 		return nil, invalid("", "runbook(…) is called twice; the first time was at %s", b.pos)
 	}
-	h := &engine.Header{Limits: engine.DefaultLimits, Rollout: defaultRollout}
+	h := &engine.Header{Rollout: defaultRollout}
 	if params != nil {
 		for name, v := range params.Entries() {
 			p, err := namedParam(name, v)
@@ -103,26 +104,46 @@ func namedParam(name, v starlark.Value) (engine.Param, error) {
 
 // declareLimits implements limits(…). What it leaves out has its default.
 func declareLimits(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	l := engine.DefaultLimits
-	duration := l.Duration.String()
 	if len(args) > 0 {
 		return nil, invalid("", "limits: name the arguments: limits(nodes = 200)")
 	}
-	err := unpack("limits", args, kwargs,
-		"nodes?", &l.Nodes, "changes_per_node?", &l.ChangesPerNode, "repeats?", &l.Repeats,
-		"calls_per_node?", &l.CallsPerNode, "duration?", &duration, "steps?", &l.Steps)
-	if err != nil {
+	values := make([]starlark.Value, len(engine.LimitTable))
+	var pairs []any
+	for i, info := range engine.LimitTable {
+		pairs = append(pairs, string(info.Name)+"?", &values[i])
+	}
+	if err := unpack("limits", args, kwargs, pairs...); err != nil {
 		return nil, err
 	}
-	d, err := parseDuration(duration)
-	if err != nil {
-		return nil, invalid("", "limits: duration: %v", err)
-	}
-	l.Duration, l.Pos = engine.Duration(d), here(t)
-	if err := checkLimits(l); err != nil {
-		return nil, invalid("", "%v", err)
+	l := engine.Limits{}
+	for i, info := range engine.LimitTable {
+		if values[i] == nil {
+			continue
+		}
+		n, err := bound(info, values[i])
+		if err != nil {
+			return nil, invalid("", "limits: %v", err)
+		}
+		l[info.Name] = engine.Bound{N: n, Source: here(t)}
 	}
 	return declaredLimits{"limits", l}, nil
+}
+
+// bound reads what a runbook gives a limit: an int, or a string where the limit has a unit.
+func bound(info engine.LimitInfo, v starlark.Value) (int64, error) {
+	if info.Unit == engine.Count {
+		i, isInt := v.(starlark.Int)
+		n, small := i.Int64()
+		if !isInt || !small {
+			return 0, fmt.Errorf("%s: want an int, got %s", info.Name, describe(v))
+		}
+		return n, info.Check(n)
+	}
+	s, ok := starlark.AsString(v)
+	if !ok {
+		return 0, fmt.Errorf("%s: want a string such as %q, got %s", info.Name, info.Show(info.Default), describe(v))
+	}
+	return info.Parse(s)
 }
 
 // declareRollout implements rollout(…).

@@ -132,8 +132,10 @@ def run(node, p):
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits := engine.DefaultLimits
-	limits.Nodes, limits.Duration, limits.Pos = 7, engine.Duration(5*60e9), "books/main.star:7:20"
+	limits := engine.Limits{
+		engine.LimitNodes:    {N: 7, Source: "books/main.star:7:20"},
+		engine.LimitDuration: {N: 5 * 60e9, Source: "books/main.star:7:20"},
+	}
 	got, _ := json.Marshal(p.Header())
 	want, _ := json.Marshal(engine.Header{
 		Doc: "Add a route.\n\nWith care.",

@@ -17,7 +17,7 @@ func lie(how string) {
 		b := binary.BigEndian.AppendUint32(nil, uint32(len(text)))
 		os.Stdout.Write(append(b, text...))
 	}
-	const header = `{"t":"done","header":{"doc":"","limits":{"nodes":1,"changes_per_node":1,"repeats":1,"calls_per_node":1,"duration":"1m","steps":5},"rollout":{"waves":["1"],"bake":"1m","max_failures":0}}}`
+	const header = `{"t":"done","header":{"doc":"","limits":{"nodes":{"value":1},"duration":{"value":"1m"},"steps":{"value":5}},"rollout":{"waves":["1"],"bake":"1m","max_failures":0}}}`
 	answered := func() { readFrame(os.Stdin) }
 	if text, ok := strings.CutPrefix(how, "load:"); ok { // said in answer to start
 		answered()
@@ -76,7 +76,8 @@ func TestProtocol(t *testing.T) {
 		{`load:{"t":"run"}`, cheated, engine.Internal},
 		{`load:{"t":"done"}`, "no header", engine.Internal},
 		{`load:{"t":"done","run":7}`, `"done" of a run that is not going on`, engine.Internal},
-		{`load:{"t":"done","header":{}}`, "must be at least 1", engine.Internal},
+		{`load:{"t":"done","header":{"limits":{"nodes":{"value":0}}}}`, "must be at least 1", engine.Internal},
+		{`load:{"t":"done","header":{"limits":{"many":{"value":1}}}}`, "there is no limit \"many\"", engine.Internal},
 		{`load:{"t":"call","name":"facts","value":{}}`, `"call" while loading`, engine.Internal},
 		{`load:{"t":"done","err":{"code":0,"cause":"\u001b[2Jx"}}`, `\x1b[2Jx`, engine.Invalid},
 		{`load:{"t":"load","name":"../../etc/passwd"}`, "without asking", engine.LimitHit}, // it gets an error

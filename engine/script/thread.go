@@ -170,7 +170,7 @@ type pool struct {
 func (p *pool) lease() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(100, min(p.limits.Steps/1000, 10_000))
+	return max(100, min(p.limits.Of(engine.LimitSteps).N/1000, 10_000))
 }
 
 // renew makes the pool full again.
@@ -189,7 +189,7 @@ func (p *pool) setLimits(l engine.Limits) {
 func (p *pool) take(n int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n = max(0, min(n, p.limits.Steps-p.used))
+	n = max(0, min(n, p.limits.Of(engine.LimitSteps).N-p.used))
 	p.used += n
 	return n
 }
@@ -209,6 +209,6 @@ func (p *pool) usage() int64 {
 func (p *pool) exceeded() *engine.Error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	asked := fmt.Sprintf("the script is still running after %d steps", p.limits.Steps)
-	return p.limits.Exceeded("steps", p.limits.Steps, asked)
+	asked := fmt.Sprintf("the script is still running after %d steps", p.limits.Of(engine.LimitSteps).N)
+	return p.limits.Exceeded(engine.LimitSteps, asked)
 }

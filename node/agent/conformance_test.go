@@ -88,7 +88,7 @@ func TestOnlyTheFootprintIsSent(t *testing.T) {
 	}
 	call := engine.Call{Name: "route.add", Args: args, Op: op}
 	plan := &engine.NodePlan{Node: ns}
-	if _, err := engine.NewPrediction(plan, engine.DefaultLimits, sim.Over(c), nil).Do(t.Context(), call); err != nil {
+	if _, err := engine.NewPrediction(plan, engine.Limits{}, sim.Over(c), nil).Do(t.Context(), call); err != nil {
 		t.Fatal(err)
 	}
 	e := plan.Steps[0].Edit

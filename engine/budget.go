@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"fmt"
+	"sync"
+)
+
+// This file is what counts against the limits: a Budget for the pass of one node,
+// and a Tally for all nodes of a run together.
+
+// Budget counts what one node's pass has used of its limits.
+type Budget struct {
+	Limits  Limits
+	Tally   *Tally // of the run; nil: the node counts alone
+	calls   int
+	changes int
+	repeats map[string]int
+}
+
+// Tally counts what all nodes of a run use together. It is safe for concurrent use.
+type Tally struct {
+	mu      sync.Mutex
+	changes int
+	output  int64
+	most    map[Limit]int64 // the most that any node has used
+}
+
+// Used is how much of each limit was used; what was not counted is not there.
+type Used map[Limit]int64
+
+// Used returns what was counted so far.
+func (t *Tally) Used() Used {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := Used{LimitChanges: int64(t.changes), LimitOutput: t.output}
+	for l, n := range t.most {
+		out[l] = n
+	}
+	return out
+}
+
+// note keeps n where it is the most of its limit.
+func (t *Tally) note(l Limit, n int64) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.most == nil {
+		t.most = map[Limit]int64{}
+	}
+	t.most[l] = max(t.most[l], n)
+}
+
+// change charges one change to the run.
+func (t *Tally) change(l Limits) error {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.changes+1 > l.N(LimitChanges) {
+		return l.Exceeded(LimitChanges, fmt.Sprintf("this would be change %d of the run", t.changes+1))
+	}
+	t.changes++
+	return nil
+}
+
+// print charges a line to the run.
+func (t *Tally) print(l Limits, line string) error {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	size := t.output + int64(len(line)) + 1
+	if bound := l.Of(LimitOutput).N; size > bound {
+		return l.Exceeded(LimitOutput, fmt.Sprintf("the run would print %s", showSize(size)))
+	}
+	t.output = size
+	return nil
+}
+
+// call charges one call of an operation.
+func (b *Budget) call() error {
+	b.calls++
+	if b.calls > b.Limits.N(LimitCallsPerNode) {
+		return b.Limits.Exceeded(LimitCallsPerNode, fmt.Sprintf("this would be call %d on the node", b.calls))
+	}
+	b.Tally.note(LimitCallsPerNode, int64(b.calls))
+	return nil
+}
+
+// change charges one change; what identifies the change and its resource.
+func (b *Budget) change(what string, disruptive bool) error {
+	b.changes++
+	asked := fmt.Sprintf("this would be change %d on the node", b.changes)
+	switch {
+	case b.changes > b.Limits.N(LimitChangesPerNode):
+		return b.Limits.Exceeded(LimitChangesPerNode, asked)
+	case b.changes > b.Limits.N(LimitChangesPerMinute):
+		return b.Limits.Exceeded(LimitChangesPerMinute, asked)
+	case disruptive && b.Limits.N(LimitDisruptive) == 0:
+		return b.Limits.Exceeded(LimitDisruptive, "this would disrupt the node")
+	}
+	if b.repeats == nil {
+		b.repeats = map[string]int{}
+	}
+	b.repeats[what]++
+	if n := b.repeats[what]; n > b.Limits.N(LimitRepeats) {
+		return b.Limits.Exceeded(LimitRepeats, fmt.Sprintf("this would make the same change for the %s time", ordinal(n)))
+	}
+	if err := b.Tally.change(b.Limits); err != nil {
+		return err
+	}
+	b.Tally.note(LimitChangesPerNode, int64(b.changes))
+	b.Tally.note(LimitRepeats, int64(b.repeats[what]))
+	return nil
+}
+
+func ordinal(n int) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return fmt.Sprintf("%d%s", n, suffix)
+}
