@@ -14,6 +14,7 @@ const (
 	EventRun       EventKind = "run"       // the run has an id and starts
 	EventWave      EventKind = "wave"      // a wave starts: Text says which nodes
 	EventBake      EventKind = "bake"      // the wait between two waves starts
+	EventPace      EventKind = "pace"      // Node waits for Text, because of changes_per_minute
 	EventNode      EventKind = "node"      // State of Node has changed
 	EventPrint     EventKind = "print"     // the script printed Text
 	EventChange    EventKind = "change"    // Op was applied and read back: Diff
@@ -52,6 +53,8 @@ type Event struct {
 	Diff    resource.Diff `json:"diff,omitempty"`
 	Text    string        `json:"text,omitempty"`
 	Err     *Error        `json:"error,omitempty"`
+	Limits  Limits        `json:"limits,omitempty"` // of the end: those in force,
+	Used    Used          `json:"used,omitempty"`   // and what was used of them
 }
 
 // EventVersion is the version of the form in which events are published.

@@ -42,6 +42,7 @@ type Plan struct {
 	Header    Header            `json:"header"`
 	Nodes     []*NodePlan       `json:"nodes"` // in the order of the rollout
 	Usage     Usage             `json:"usage"`
+	Used      Used              `json:"used,omitempty"` // of the limits in Header
 }
 
 // PlanVersion is the version of the form in which plans are saved.

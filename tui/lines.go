@@ -31,6 +31,8 @@ func eventLines(e engine.Event, s Style) []string {
 		return []string{s.bold(e.Text)}
 	case engine.EventBake:
 		return []string{"waiting " + e.Text + " before the next wave"}
+	case engine.EventPace:
+		return []string{fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text)}
 	case engine.EventPrint:
 		return []string{e.Node + " | " + e.Text}
 	case engine.EventUnchanged:
@@ -57,7 +59,7 @@ func eventLines(e engine.Event, s Style) []string {
 		}
 		return []string{line}
 	case engine.EventEnd:
-		return []string{s.bold(e.Text)}
+		return []string{s.bold(e.Text), s.wrap(dim, Used(e.Limits, e.Used))}
 	}
 	return nil
 }

@@ -166,6 +166,7 @@ func planText(w io.Writer, p *engine.Plan, s Style) {
 			fmt.Fprintf(w, "  %s\n", s.line(l))
 		}
 	}
+	fmt.Fprintf(w, "\n%s\n", s.wrap(dim, Used(p.Header.Limits, p.Used)))
 }
 
 // names is a list of nodes, with a count where there are many.
@@ -186,17 +187,19 @@ func planMarkdown(w io.Writer, p *engine.Plan) {
 		}
 		fmt.Fprintf(w, "\n**%s**\n\n%sdiff\n%s\n%s\n", names(g.nodes), fence, strings.Join(g.lines, "\n"), fence)
 	}
+	fmt.Fprintf(w, "\n%s\n", Used(p.Header.Limits, p.Used))
 }
 
 // The published form of a plan. Fields are added, never renamed.
 type (
 	planDoc struct {
-		Version int               `json:"v"`
-		Runbook string            `json:"runbook"`
-		Hash    string            `json:"hash"`
-		Params  map[string]string `json:"params"`
-		Changes int               `json:"changes"`
-		Nodes   []nodeDoc         `json:"nodes"`
+		Version int                       `json:"v"`
+		Runbook string                    `json:"runbook"`
+		Hash    string                    `json:"hash"`
+		Params  map[string]string         `json:"params"`
+		Changes int                       `json:"changes"`
+		Nodes   []nodeDoc                 `json:"nodes"`
+		Limits  map[engine.Limit]limitDoc `json:"limits"`
 	}
 	nodeDoc struct {
 		Node   string        `json:"node"`
@@ -215,7 +218,7 @@ type (
 )
 
 func planJSON(w io.Writer, p *engine.Plan) error {
-	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}}
+	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used)}
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {

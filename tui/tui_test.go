@@ -65,6 +65,7 @@ func plan() *engine.Plan {
 	return &engine.Plan{
 		Source: engine.Source{Main: "runbooks/add_route.star", Files: map[string]string{"add_route.star": ""}},
 		Params: map[string]string{"dst": "10.20.0.0/16"},
+		Used:   engine.Used{engine.LimitNodes: 6, engine.LimitChanges: 4, engine.LimitOutput: 23},
 		Header: engine.Header{Params: []engine.Param{{Name: "dst"}, {Name: "dev", Default: "eth1"}, {Name: "note", Default: ""}}},
 		Nodes: []*engine.NodePlan{
 			node("web-1", step(resource.State{}, want)), node("web-2", step(resource.State{}, want)),
@@ -108,7 +109,8 @@ func TestEvents(t *testing.T) {
 		{Kind: engine.EventPutBack, Node: "web-1", Op: "route.add 10.20.0.0/16", Diff: d},
 		{Kind: engine.EventNode, Node: "web-1", State: engine.NodeFailed, Err: &engine.Error{Node: "web-1", Cause: "no", Hint: "try"}},
 		{Kind: engine.EventBake, Text: "1m0s"},
-		{Kind: engine.EventEnd, Text: "r: 1 failed"},
+		{Kind: engine.EventPace, Node: "web-2", Text: "41s"},
+		{Kind: engine.EventEnd, Text: "r: 1 failed", Used: engine.Used{engine.LimitNodes: 2, engine.LimitDuration: 1234567890}},
 	} {
 		tell(e)
 	}

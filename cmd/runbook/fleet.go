@@ -23,6 +23,7 @@ type fleetFlags struct {
 	selection string
 	lab       int
 	repeat    bool
+	ceilings  ceilings
 	flags     *pflag.FlagSet // tells --lab 0 from none
 	names     []string       // of a saved plan: these nodes, in this order, in place of a selection
 }
@@ -33,8 +34,9 @@ func (f *fleetFlags) add(c *cobra.Command) {
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
 }
 
-// addRepeat is for the verbs that predict changes.
-func (f *fleetFlags) addRepeat(c *cobra.Command) {
+// addTerms is for the verbs that predict changes.
+func (f *fleetFlags) addTerms(c *cobra.Command) {
+	f.ceilings.add(c)
 	c.Flags().BoolVar(&f.repeat, "repeat-anyway", false, "disrupt nodes also where they were disrupted in the same place lately")
 }
 

@@ -45,7 +45,7 @@ func planCommand(stop stopper) *cobra.Command {
 			if err := tui.Plan(os.Stdout, p, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
 			}
-			if refused := rollout.Refusal(p.Nodes, p.Header.Rollout.MaxFailures); refused != nil {
+			if refused := rollout.Refusal(p.Nodes, s.run.Allowed()); refused != nil {
 				return shown(refused)
 			}
 			if out != "" {
@@ -60,7 +60,7 @@ func planCommand(stop stopper) *cobra.Command {
 		},
 	}
 	f.add(c)
-	f.addRepeat(c)
+	f.addTerms(c)
 	c.Flags().StringVarP(&out, "out", "o", "", "save the plan to this file, for apply")
 	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 where there are changes")

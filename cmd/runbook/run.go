@@ -31,7 +31,7 @@ func (f *runFlags) add(c *cobra.Command) {
 }
 
 func (f *runFlags) addRun(c *cobra.Command) {
-	f.addRepeat(c)
+	f.addTerms(c)
 	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing")
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
 }
@@ -194,7 +194,7 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 			return nil, err
 		}
 	}
-	if refused := rollout.Refusal(p.Nodes, p.Header.Rollout.MaxFailures); refused != nil {
+	if refused := rollout.Refusal(p.Nodes, s.run.Allowed()); refused != nil {
 		for _, np := range p.Nodes {
 			if f.format == "json" && np.Err != nil {
 				s.run.Tell(engine.Event{Kind: engine.EventNode, Node: np.Node, State: engine.NodeFailed, Err: np.Err})
@@ -213,7 +213,7 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		return nil, err
 	}
 	states, failed := s.run.Apply(stop.ctx, p.Nodes)
-	s.run.Tell(engine.Event{Kind: engine.EventEnd, Text: s.sum(states)})
+	s.run.Tell(engine.Event{Kind: engine.EventEnd, Text: s.sum(states), Limits: s.run.Limits(), Used: s.run.Used()})
 	if failed != nil {
 		return states, failed
 	}

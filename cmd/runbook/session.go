@@ -40,6 +40,10 @@ func arguments(args []string) (file string, params map[string]string, err error)
 // open reads the runbook of src and connects it with the nodes that f selects.
 // The script is read first: what is wrong with it is said before any node is reached.
 func open(ctx context.Context, src engine.Source, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
+	limits, err := f.ceilings.parse()
+	if err != nil {
+		return nil, err
+	}
 	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations}, src)
 	if err != nil {
 		return nil, err
@@ -54,7 +58,7 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 		return nil, err
 	}
 	s.run = &rollout.Run{
-		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat,
+		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	return s, nil
@@ -72,9 +76,11 @@ func (s *session) predict(ctx context.Context) (*engine.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	h := s.program.Header()
+	h.Limits = s.run.Limits()
 	return &engine.Plan{
 		Version: engine.PlanVersion, Source: s.source, Params: s.params,
 		Inventory: s.fleet.inventory, Selection: s.fleet.selection,
-		Created: time.Now().UTC(), Header: s.program.Header(), Nodes: nodes, Usage: s.program.Usage(),
+		Created: time.Now().UTC(), Header: h, Nodes: nodes, Usage: s.program.Usage(), Used: s.run.Used(),
 	}, nil
 }

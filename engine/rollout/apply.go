@@ -35,6 +35,7 @@ type application struct {
 	*Run
 	plans  []*engine.NodePlan
 	limits engine.Limits
+	pace   *pace
 
 	mu       sync.Mutex
 	states   map[string]engine.NodeState
@@ -49,7 +50,7 @@ type application struct {
 // Nodes that could not be predicted count as failures and are not touched.
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
-	a := &application{Run: r, plans: plans, limits: r.limits(), states: map[string]engine.NodeState{}}
+	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits()), states: map[string]engine.NodeState{}}
 	if a.deadline.IsZero() { // the plans are not from Predict
 		a.deadline = time.Now().Add(a.limits.Duration())
 	}
@@ -192,7 +193,7 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 		case answer == Skip:
 			a.set(todo[i].Node, engine.NodeSkipped, nil)
 		default:
-			a.node(ctx, nth, todo[i])
+			a.paced(ctx, nth, todo[i])
 		}
 	}
 	if a.Confirm == nil {
@@ -231,10 +232,25 @@ func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
 
 func (a *application) parallel(ctx context.Context, wave int, todo []*engine.NodePlan) {
 	each(len(todo), func(i int) {
-		if a.goesOn(ctx) {
-			a.node(ctx, wave, todo[i])
-		}
+		a.paced(ctx, wave, todo[i])
 	})
+}
+
+// paced changes a node when the limits on how fast things go let it, unless the
+// run has ended by then.
+func (a *application) paced(ctx context.Context, wave int, p *engine.NodePlan) {
+	if !a.goesOn(ctx) {
+		return
+	}
+	within, cancel := context.WithDeadline(ctx, a.deadline)
+	defer cancel()
+	done, ok := a.pace.start(within, a.Stop, p, func(wait time.Duration) {
+		a.Tell(engine.Event{Kind: engine.EventPace, Node: p.Node, Text: wait.Round(time.Second).String()})
+	})
+	defer done()
+	if a.goesOn(ctx) && ok {
+		a.node(ctx, wave, p)
+	}
 }
 
 func (a *application) quit(err error) {
@@ -332,7 +348,7 @@ func (a *application) count(err *engine.Error) {
 	defer a.mu.Unlock()
 	a.failures++
 	a.blame(err)
-	if a.failures > a.Program.Header().Rollout.MaxFailures || err.Code == engine.Differs {
+	if a.failures > a.Allowed() || err.Code == engine.Differs {
 		a.stopped = true
 	}
 }

@@ -67,7 +67,7 @@ const (
 // not be predicted for is in its NodePlan; the error is for what concerns the
 // run as a whole.
 func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
-	limits := r.limits()
+	limits := r.Limits()
 	r.tally = &engine.Tally{}
 	r.deadline = time.Now().Add(limits.Duration())
 	if n := len(r.Nodes); n > limits.N(engine.LimitNodes) {
@@ -88,7 +88,7 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	plan := &engine.NodePlan{Node: info.Name, Created: time.Now().UTC()}
 	n, err := r.fleet.node(ctx, r.Dialer, info.Name)
 	if err == nil {
-		pass := engine.NewPrediction(plan, r.limits(), r.Model(n), r.Tell).Under(r.terms(info.Name))
+		pass := engine.NewPrediction(plan, r.Limits(), r.Model(n), r.Tell).Under(r.terms(info.Name))
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
@@ -101,8 +101,21 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	return plan
 }
 
-// limits are those in force: the header's, held to the ceilings.
-func (r *Run) limits() engine.Limits { return r.Program.Header().Limits.Lower(r.Ceilings) }
+// Limits are those in force: the header's, held to the ceilings.
+func (r *Run) Limits() engine.Limits { return r.Program.Header().Limits.Lower(r.Ceilings) }
+
+// Allowed is how many nodes may fail.
+func (r *Run) Allowed() int {
+	return min(r.Program.Header().Rollout.MaxFailures, r.Limits().N(engine.LimitFailures))
+}
+
+// Used is how much of its limits the run has used.
+func (r *Run) Used() engine.Used {
+	u := r.tally.Used()
+	u[engine.LimitNodes] = int64(len(r.Nodes))
+	u[engine.LimitSteps] = r.Program.Usage().Steps
+	return u
+}
 
 // terms are those of a pass on the node called name.
 func (r *Run) terms(name string) engine.Terms {
