@@ -360,6 +360,10 @@ type Journal interface {
 	// Append adds entries of one run to it. When it returns nil, they survive a
 	// power cut; otherwise none of them is there.
 	Append(ctx context.Context, entries ...Entry) error
+	// Reserve counts what a run is about to do to the last hour of its runbook
+	// and inventory, durably, and says what is used of the hour's limits then. Where that is more
+	// than r.Limits allow, nothing is counted and the error is that of the limit.
+	Reserve(ctx context.Context, r Reservation) (Used, error)
 	// End closes the record of the run.
 	End(ctx context.Context, id string, outcome Outcome) error
 }
@@ -377,6 +381,17 @@ type RunRecord struct {
 	Started   time.Time         `json:"started"`
 	Ended     time.Time         `json:"ended,omitzero"`
 	Outcome   *Outcome          `json:"outcome,omitempty"` // nil: it is still going, or was killed
+}
+
+// Reservation is what a run is about to do.
+type Reservation struct {
+	Run       string
+	Path      string // of the runbook, absolute: the same file is the same runbook,
+	Hash      string // and so is the same text
+	Inventory string
+	Nodes     int // that it changes
+	Changes   int
+	Limits    Limits
 }
 
 // Outcome is how a run ended.

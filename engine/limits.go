@@ -41,6 +41,7 @@ type LimitInfo struct {
 	Min     int64 // the least that makes sense
 	Max     int64 // the most that anybody can set
 	Doc     string
+	Twice   Limit // where this allows more than half of it, the default is twice as much as this
 }
 
 // LimitUnit is what a limit counts in.
@@ -55,21 +56,21 @@ const (
 
 // LimitTable has every limit, in the order in which they are shown.
 var LimitTable = []LimitInfo{
-	{LimitNodes, Count, 100, 1, 100_000, "selected nodes"},
-	{LimitChanges, Count, 1000, 0, 10_000_000, "changes on all nodes together"},
-	{LimitChangesPerNode, Count, 10, 0, 100_000, "changes on one node"},
-	{LimitRepeats, Count, 1, 1, 1000, "the same change of the same resource of one node"},
-	{LimitCallsPerNode, Count, 10_000, 1, 10_000_000, "operations called on one node, those that only look included"},
-	{LimitDisruptive, Count, 5, 0, 10_000, "nodes that are disrupted at the same time"},
-	{LimitChangesPerMinute, Count, 600, 1, 1_000_000, "changes begun in a minute; further nodes wait"},
-	{LimitFailures, Count, 10, 0, 100_000, "nodes that may fail: rollout's max_failures is held to it"},
-	{LimitDuration, Time, int64(30 * time.Minute), int64(time.Second), int64(7 * 24 * time.Hour), "the whole run, without the time in which people are asked"},
-	{LimitSteps, Count, 100_000_000, 1, 100_000_000_000, "Starlark steps of the whole run"},
-	{LimitMemory, Size, 512 << 20, 64 << 20, 8 << 30, "memory of the evaluator"},
-	{LimitOutput, Size, 1 << 20, 0, 64 << 20, "what the runbook prints, on all nodes together"},
-	{LimitNodesPerHour, Count, 200, 1, 1_000_000, "nodes changed within an hour by this runbook on this inventory"},
-	{LimitChangesPerHour, Count, 2000, 1, 100_000_000, "changes within an hour by this runbook on this inventory"},
-	{LimitFailuresPerHour, Count, 20, 0, 1_000_000, "nodes that failed within an hour under this runbook on this inventory"},
+	{LimitNodes, Count, 100, 1, 100_000, "selected nodes", ""},
+	{LimitChanges, Count, 1000, 0, 10_000_000, "changes on all nodes together", ""},
+	{LimitChangesPerNode, Count, 10, 0, 100_000, "changes on one node", ""},
+	{LimitRepeats, Count, 1, 1, 1000, "the same change of the same resource of one node", ""},
+	{LimitCallsPerNode, Count, 10_000, 1, 10_000_000, "operations called on one node, those that only look included", ""},
+	{LimitDisruptive, Count, 5, 0, 10_000, "nodes that are disrupted at the same time", ""},
+	{LimitChangesPerMinute, Count, 600, 1, 1_000_000, "changes begun in a minute; further nodes wait", ""},
+	{LimitFailures, Count, 10, 0, 100_000, "nodes that may fail: rollout's max_failures is held to it", ""},
+	{LimitDuration, Time, int64(30 * time.Minute), int64(time.Second), int64(7 * 24 * time.Hour), "the whole run, without the time in which people are asked", ""},
+	{LimitSteps, Count, 100_000_000, 1, 100_000_000_000, "Starlark steps of the whole run", ""},
+	{LimitMemory, Size, 512 << 20, 64 << 20, 8 << 30, "memory of the evaluator", ""},
+	{LimitOutput, Size, 1 << 20, 0, 64 << 20, "what the runbook prints, on all nodes together", ""},
+	{LimitNodesPerHour, Count, 200, 1, 1_000_000, "nodes changed within an hour by this runbook on this inventory", LimitNodes},
+	{LimitChangesPerHour, Count, 2000, 1, 100_000_000, "changes within an hour by this runbook on this inventory", LimitChanges},
+	{LimitFailuresPerHour, Count, 20, 0, 1_000_000, "nodes that failed within an hour under this runbook on this inventory", ""},
 }
 
 // Info is what there is to know of l; nothing where there is no such limit.
@@ -177,6 +178,9 @@ func (l Limits) Of(name Limit) Bound {
 		return b
 	}
 	info, _ := name.Info()
+	if info.Twice != "" { // or a fleet could not be changed and then changed back
+		info.Default = max(info.Default, 2*l.Of(info.Twice).N)
+	}
 	return Bound{N: info.Default}
 }
 

@@ -57,7 +57,8 @@ func (m *memory) Append(_ context.Context, e ...engine.Entry) error {
 	m.entries = append(m.entries, e...)
 	return nil
 }
-func (m *memory) End(context.Context, string, engine.Outcome) error { return nil }
+func (m *memory) Reserve(context.Context, engine.Reservation) (engine.Used, error) { return nil, nil }
+func (m *memory) End(context.Context, string, engine.Outcome) error                { return nil }
 
 func (m *memory) kinds() string {
 	var out []string

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -205,6 +206,9 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		}
 		return nil, refused
 	}
+	if err := s.reserve(stop.ctx, p); err != nil {
+		return nil, err
+	}
 	if !f.yes {
 		s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr))
 	}
@@ -213,11 +217,47 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		return nil, err
 	}
 	states, failed := s.run.Apply(stop.ctx, p.Nodes)
-	s.run.Tell(engine.Event{Kind: engine.EventEnd, Text: s.sum(states), Limits: s.run.Limits(), Used: s.run.Used()})
+	s.run.Tell(engine.Event{Kind: engine.EventEnd, Text: s.sum(states), Limits: s.run.Limits(), Used: s.used()})
 	if failed != nil {
 		return states, failed
 	}
 	return states, nil
+}
+
+// reserve counts the run to the last hour of its runbook and inventory.
+func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
+	r := engine.Reservation{
+		Run: s.run.ID, Path: p.Source.Main, Hash: p.Source.Hash(), Inventory: p.Inventory, Changes: p.Changes(), Limits: s.run.Limits(),
+	}
+	if r.Changes == 0 {
+		return nil
+	}
+	for _, np := range p.Nodes {
+		if len(np.Changes()) > 0 {
+			r.Nodes++
+		}
+	}
+	if path, err := filepath.Abs(r.Path); err == nil {
+		r.Path = path
+	}
+	if path, err := filepath.EvalSymlinks(r.Path); err == nil {
+		r.Path = path
+	}
+	hour, err := s.run.Journal.Reserve(ctx, r)
+	if err != nil {
+		e := *engine.AsError(err)
+		e.Left = engine.NothingChanged
+		return &e
+	}
+	s.hour = hour
+	return nil
+}
+
+// used is what the run has used of its limits, those of the hour included.
+func (s *session) used() engine.Used {
+	u := s.run.Used()
+	maps.Copy(u, s.hour)
+	return u
 }
 
 // sum is how a run ended, in one line.

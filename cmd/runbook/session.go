@@ -19,6 +19,7 @@ type session struct {
 	params  map[string]string
 	fleet   *fleet
 	run     *rollout.Run
+	hour    engine.Used // of the limits that are counted over an hour
 }
 
 // arguments splits FILE name=value … as plan and run take them.

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,7 +63,7 @@ func TestJournalThatCannotBeUsed(t *testing.T) {
 		spoil       func(t *testing.T, path string)
 		cause, hint string
 	}{
-		{"newer", statement("PRAGMA user_version = 99"), "newer runbook (schema 99, this one knows 1)", "use that runbook"},
+		{"newer", statement("PRAGMA user_version = 99"), fmt.Sprintf("newer runbook (schema 99, this one knows %d)", len(migrations)), "use that runbook"},
 		{"another program's", statement("PRAGMA application_id = 7"), "database of another program", "move it away"},
 		{"no id", statement("PRAGMA application_id = 0"), "database of another program", "move it away"},
 		{"no database", overwrite(0, strings.Repeat("# a text\n", 100)), "it is damaged", "move it away"},

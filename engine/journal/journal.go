@@ -36,6 +36,12 @@
 //	  nth       INTEGER
 //	  edit      TEXT, engine.Edit as JSON; NULL: none
 //
+//	charges     one row for each run that changes something, for an hour; see hour.go
+//	  run       TEXT, the key, runs.id
+//	  at        TEXT, when it was made, as runs.started
+//	  inventory, path, hash   TEXT: what is counted together
+//	  nodes, changes, failures   INTEGER
+//
 // Secrets never come here: an engine.Entry holds none by contract.
 package journal
 

@@ -44,6 +44,18 @@ var migrations = []string{
 		text TEXT NOT NULL,
 		PRIMARY KEY (run, seq)
 	) STRICT;`,
+
+	`CREATE TABLE charges (
+		run       TEXT PRIMARY KEY REFERENCES runs (id),
+		at        TEXT NOT NULL,
+		inventory TEXT NOT NULL,
+		path      TEXT NOT NULL,
+		hash      TEXT NOT NULL,
+		nodes     INTEGER NOT NULL,
+		changes   INTEGER NOT NULL,
+		failures  INTEGER NOT NULL
+	) STRICT;
+	CREATE INDEX charges_at ON charges (at);`,
 }
 
 // The statements of the writer. An entry's number is the next one of its run

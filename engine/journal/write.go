@@ -112,7 +112,10 @@ func (j *Journal) End(ctx context.Context, id string, outcome engine.Outcome) er
 		if n == 0 && err == nil {
 			return engine.Internal.Errorf("there is no run %q to end", id)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return j.settle(ctx, id, outcome)
 	})
 }
 

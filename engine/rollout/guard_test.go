@@ -136,7 +136,8 @@ func (r *recorded) Append(_ context.Context, e ...engine.Entry) error {
 	r.entries = append(r.entries, e...)
 	return nil
 }
-func (r *recorded) End(context.Context, string, engine.Outcome) error { return nil }
+func (r *recorded) Reserve(context.Context, engine.Reservation) (engine.Used, error) { return nil, nil }
+func (r *recorded) End(context.Context, string, engine.Outcome) error                { return nil }
 
 func TestGuardedChangeIsConfirmedOverANewConnection(t *testing.T) {
 	g := &guarded{}

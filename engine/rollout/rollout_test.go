@@ -101,9 +101,10 @@ func (f *fleet) changed(t *testing.T) []string {
 
 type nowhere struct{}
 
-func (nowhere) Begin(context.Context, engine.RunRecord) (string, error) { return "r", nil }
-func (nowhere) Append(context.Context, ...engine.Entry) error           { return nil }
-func (nowhere) End(context.Context, string, engine.Outcome) error       { return nil }
+func (nowhere) Begin(context.Context, engine.RunRecord) (string, error)          { return "r", nil }
+func (nowhere) Append(context.Context, ...engine.Entry) error                    { return nil }
+func (nowhere) Reserve(context.Context, engine.Reservation) (engine.Used, error) { return nil, nil }
+func (nowhere) End(context.Context, string, engine.Outcome) error                { return nil }
 
 func newRun(f *fleet, infos []engine.NodeInfo, p engine.Program) (*rollout.Run, *[]engine.Event) {
 	var mu sync.Mutex

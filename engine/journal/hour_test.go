@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"runbook/engine"
+)
+
+// reserve begins a run and reserves what it is about to do.
+func reserve(t *testing.T, j *Journal, r engine.Reservation) (string, engine.Used, error) {
+	t.Helper()
+	id, err := j.Begin(t.Context(), engine.RunRecord{Verb: "run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Run = id
+	used, err := j.Reserve(t.Context(), r)
+	return id, used, err
+}
+
+func bounds(name engine.Limit, n int64) engine.Limits {
+	return engine.Limits{name: {N: n, Source: "--limit"}}
+}
+
+func TestTheLastHourIsCounted(t *testing.T) {
+	j := open(t, t.TempDir())
+	book := engine.Reservation{Path: "/books/a.star", Hash: "aa", Inventory: "/inv", Nodes: 3, Changes: 4, Limits: bounds(engine.LimitChangesPerHour, 9)}
+	_, used, err := reserve(t, j, book)
+	if err != nil || used[engine.LimitNodesPerHour] != 3 || used[engine.LimitChangesPerHour] != 4 {
+		t.Fatalf("used %v: %v", used, err)
+	}
+	for what, other := range map[string]func(r *engine.Reservation){
+		"another runbook":   func(r *engine.Reservation) { r.Path, r.Hash = "/books/b.star", "bb" },
+		"another inventory": func(r *engine.Reservation) { r.Inventory = "/other" },
+	} {
+		r := book
+		other(&r)
+		if _, used, err := reserve(t, j, r); err != nil || used[engine.LimitChangesPerHour] != 4 {
+			t.Errorf("%s is counted: %v %v", what, used, err)
+		}
+	}
+	edited, moved := book, book
+	edited.Hash, moved.Path = "changed", "/elsewhere.star"
+	if _, used, err = reserve(t, j, edited); err != nil || used[engine.LimitChangesPerHour] != 8 {
+		t.Errorf("the same file with another text: %v %v", used, err)
+	}
+	if _, used, err = reserve(t, j, moved); err != nil || used[engine.LimitChangesPerHour] != 8 {
+		t.Errorf("the same text elsewhere: %v %v", used, err)
+	}
+	_, _, err = reserve(t, j, moved)
+	var e *engine.Error
+	want := "8 changes were made by this runbook on this inventory within the last hour, and this run would add 4, but limit changes_per_hour = 9 (--limit)"
+	if !errors.As(err, &e) || e.Code != engine.LimitHit || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+// A run that ends is charged for what it did, one that was killed for all that it was about to do.
+func TestAnEndedRunIsChargedForWhatItDid(t *testing.T) {
+	j := open(t, t.TempDir())
+	book := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Nodes: 5, Changes: 10, Limits: bounds(engine.LimitFailuresPerHour, 1)}
+	id, _, err := reserve(t, j, book)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := j.Append(t.Context(), engine.Entry{Run: id, Node: fmt.Sprintf("node-%d", i%2), Kind: "intent", Nth: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := map[string]string{"node-0": string(engine.NodeFailed), "node-1": string(engine.NodeInDoubt), "node-2": string(engine.NodeUntried)}
+	if err := j.End(t.Context(), id, engine.Outcome{Exit: 6, Nodes: failed}); err != nil {
+		t.Fatal(err)
+	}
+	_, used, err := reserve(t, j, book)
+	if err == nil || !strings.Contains(err.Error(), "2 nodes failed by this runbook") {
+		t.Fatalf("two failures where one is allowed: %v", err)
+	}
+	book.Limits = nil
+	if _, used, err = reserve(t, j, book); err != nil || used[engine.LimitNodesPerHour] != 2+5 || used[engine.LimitChangesPerHour] != 3+10 {
+		t.Errorf("used %v: %v", used, err)
+	}
+}
+
+// Runs at the same time, of several processes, count each other.
+func TestReservationsDoNotRace(t *testing.T) {
+	dir := t.TempDir()
+	var granted atomic.Int32
+	var wg sync.WaitGroup
+	for range 4 {
+		j := open(t, dir)
+		for range 5 {
+			wg.Go(func() {
+				r := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Nodes: 1, Changes: 1, Limits: bounds(engine.LimitChangesPerHour, 7)}
+				if _, _, err := reserve(t, j, r); err == nil {
+					granted.Add(1)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if n := granted.Load(); n != 7 {
+		t.Errorf("%d of 20 runs were let through, want 7", n)
+	}
+}
+
+func TestDefaultOfTheHourFollowsTheRun(t *testing.T) {
+	l := engine.Limits{engine.LimitNodes: {N: 5000}}
+	if n := l.N(engine.LimitNodesPerHour); n != 10_000 {
+		t.Errorf("nodes_per_hour = %d where a run may change 5000", n)
+	}
+	if n := (engine.Limits{}).N(engine.LimitNodesPerHour); n != 200 {
+		t.Errorf("nodes_per_hour = %d by default", n)
+	}
+}
