@@ -378,6 +378,7 @@ type RunRecord struct {
 	Inventory string            `json:"inventory"`
 	Selection string            `json:"selection"`
 	User      string            `json:"user"`
+	Reason    string            `json:"reason,omitempty"` // why, as the operator said it
 	Started   time.Time         `json:"started"`
 	Ended     time.Time         `json:"ended,omitzero"`
 	Outcome   *Outcome          `json:"outcome,omitempty"` // nil: it is still going, or was killed
@@ -389,9 +390,18 @@ type Reservation struct {
 	Path      string // of the runbook, absolute: the same file is the same runbook,
 	Hash      string // and so is the same text
 	Inventory string
-	Nodes     int // that it changes
+	Nodes     []string // that it changes
 	Changes   int
 	Limits    Limits
+	Quotas    []Quota // what must stay untouched within the hour, by all runs together
+}
+
+// Quota is how many nodes of a group must stay untouched.
+type Quota struct {
+	Group   string
+	Nodes   []string // all of the group
+	AtLeast int
+	Source  string // "policy /etc/runbook/policy.yaml:7:5"
 }
 
 // Outcome is how a run ended.

@@ -204,6 +204,22 @@ func (l Limits) Lower(o Limits) Limits {
 	return out
 }
 
+// Meet is what l and o say, the lower where both do. Unlike Lower it knows no
+// defaults: what neither names is not limited by them.
+func (l Limits) Meet(o Limits) Limits {
+	out := maps.Clone(l)
+	for name, b := range o {
+		if had, both := out[name]; both && had.N <= b.N {
+			continue
+		}
+		if out == nil {
+			out = Limits{}
+		}
+		out[name] = b
+	}
+	return out
+}
+
 // Exceeded is the error for a limit that was hit; asked is what would have gone past it.
 func (l Limits) Exceeded(name Limit, asked string) *Error {
 	b := l.Of(name)

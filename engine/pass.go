@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -49,7 +50,10 @@ type Terms struct {
 	ConfirmWithin time.Duration // see [Rollout]; 0: the default
 	Tally         *Tally        // of the run, for limits that all nodes share
 	Repeat        bool          // the operator wants what a node would refuse as a repeat: --repeat-anyway
-	By            string        // who runs it: user@machine
+	// Allow is an error where the operator may not have the node changed by this
+	// operation. nil: everything is allowed.
+	Allow func(op string, args json.RawMessage) *Error
+	By    string // who runs it: user@machine
 	// Confirm reaches the node over a new connection and has it keep what it
 	// guards under token; it tries until that works or deadline has passed. It
 	// returns the new connection. nil: nothing can be confirmed, and nothing is guarded.
@@ -180,6 +184,11 @@ func (p *Pass) reader() Reader {
 func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (PlannedChange, error) {
 	if p.node != nil {
 		return p.planned(c)
+	}
+	if p.terms.Allow != nil {
+		if err := p.terms.Allow(c.Op, c.Args); err != nil {
+			return PlannedChange{}, err
+		}
 	}
 	rec := &recorder{from: p.model, state: resource.State{}}
 	want, err := op.Plan(ctx, rec)

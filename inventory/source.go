@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"runbook/engine"
+	"runbook/internal/yamlfile"
 )
 
 // This file is the model between the reader of a format and an [Inventory]: a
@@ -314,6 +315,4 @@ func ancestors(groups []*group) []*group {
 }
 
 // invalid is an error at a place in a file or in a selection.
-func invalid(pos, hint, format string, args ...any) *engine.Error {
-	return &engine.Error{Code: engine.Invalid, Pos: pos, Cause: fmt.Sprintf(format, args...), Hint: hint}
-}
+var invalid = yamlfile.Invalid

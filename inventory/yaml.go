@@ -1,23 +1,16 @@
 package inventory
 
 import (
-	"errors"
-	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+
+	"runbook/internal/yamlfile"
 )
 
 // This file reads the YAML form of an inventory into a source. It walks the
@@ -25,28 +18,24 @@ import (
 
 // reader reads one file.
 type reader struct {
-	file string // as errors name it
-	dir  string // that relative paths are relative to
-	src  source
+	yamlfile.Reader
+	dir string // that relative paths are relative to
+	src source
 }
 
-// field is a key of a mapping and what it holds.
-type field struct {
-	named
-	value ast.Node
-}
-
-// handlers is what can be a key of a mapping.
-type handlers map[string]func(field) error
+type (
+	field    = yamlfile.Field
+	handlers = yamlfile.Handlers
+)
 
 // readYAML reads text, which is that of file and lies in the folder dir.
 func readYAML(file, dir string, text []byte) (*source, error) {
-	r := &reader{file: file, dir: dir, src: source{file: file}}
-	body, err := r.parse(text)
+	r := &reader{Reader: yamlfile.Reader{File: file}, dir: dir, src: source{file: file}}
+	body, err := r.Parse(text)
 	if err != nil {
 		return nil, err
 	}
-	err = r.fields(body, "an inventory", handlers{
+	err = r.Fields(body, "an inventory", handlers{
 		"defaults": r.defaults,
 		"groups":   r.groups,
 		"nodes":    r.nodes,
@@ -57,184 +46,23 @@ func readYAML(file, dir string, text []byte) (*source, error) {
 	return &r.src, nil
 }
 
-// unquotedRange is a range that YAML takes for a list, see [reader.parse].
-var unquotedRange = regexp.MustCompile(`[A-Za-z0-9_.-]\[\w+:\w+`)
-
-// parse returns the tree of text, nil where it is empty.
-func (r *reader) parse(text []byte) (body ast.Node, err error) {
-	if !utf8.Valid(text) {
-		return nil, invalid(r.file+":1:1", "", "the file is not UTF-8 text")
-	}
-	defer func() {
-		// The library has panicked on input that is not YAML: that is the
-		// file's fault too, and no reason for a stack trace.
-		if p := recover(); p != nil {
-			body, err = nil, invalid(r.file+":1:1", "", "the file is not YAML: %v", p)
-		}
-	}()
-	// Keys that come twice are found later, with better words.
-	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-	var at yaml.Error
-	switch {
-	case errors.As(err, &at):
-		t := at.GetToken()
-		e := invalid(r.file+":1:1", "", "%s", at.GetMessage())
-		if t != nil {
-			e.Pos = r.pos(t)
-			lines := strings.Split(string(text), "\n")
-			if n := t.Position.Line; n >= 1 && n <= len(lines) && unquotedRange.MatchString(lines[n-1]) {
-				e.Hint = `YAML wants a range quoted inside a list in brackets: ["web-[2:12]"]`
-			}
-		}
-		return nil, e
-	case err != nil:
-		return nil, invalid(r.file+":1:1", "", "%v", err)
-	}
-	for _, d := range file.Docs {
-		switch {
-		case d.Body == nil:
-		case body != nil:
-			return nil, invalid(r.place(d.Body), "", "a second document begins here: an inventory is one")
-		default:
-			body = d.Body
-		}
-	}
-	return body, nil
-}
-
-func (r *reader) pos(t *token.Token) string {
-	if t == nil || t.Position == nil {
-		return r.file + ":1:1"
-	}
-	return fmt.Sprintf("%s:%d:%d", r.file, t.Position.Line, t.Position.Column)
-}
-
-// place is where n begins.
-func (r *reader) place(n ast.Node) string {
-	if m, ok := n.(ast.MapNode); ok { // whose own token is the first colon
-		if i := m.MapRange(); i.Next() {
-			return r.pos(i.Key().GetToken())
-		}
-	}
-	return r.pos(n.GetToken())
-}
-
-// kind is what people call n.
-func kind(n ast.Node) string {
-	switch n := n.(type) {
-	case ast.MapNode:
-		return "a mapping"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.NullNode, nil:
-		return "nothing"
-	case *ast.StringNode:
-		return fmt.Sprintf("the text %q", n.Value)
-	case *ast.LiteralNode:
-		return "a block of text"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "the number " + n.GetToken().Value
-	case *ast.BoolNode:
-		return n.GetToken().Value
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
-		return "an anchor, which is not read here"
-	case *ast.TagNode:
-		return "a tag, which is not read here"
-	case *ast.DirectiveNode:
-		return "a directive, which is not read here"
-	}
-	return "something else"
-}
-
-// mistyped is the error for a value that should have been something else.
-func (r *reader) mistyped(n ast.Node, what, want string) error {
-	hint := ""
-	switch n.(type) {
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		if strings.HasPrefix(want, "text") || strings.HasPrefix(want, "a name") {
-			hint = fmt.Sprintf("quote it: %q", n.GetToken().Value)
-		}
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
-		hint = "say it once, in defaults or in a group"
-	}
-	return invalid(r.place(n), hint, "%s: want %s, got %s", what, want, kind(n))
-}
-
-// mapping returns what n, a mapping or nothing, holds, in order.
-func (r *reader) mapping(n ast.Node, what string) ([]field, error) {
-	switch n.(type) {
-	case nil, *ast.NullNode:
-		return nil, nil
-	case ast.MapNode:
-	default:
-		return nil, r.mistyped(n, what, "a mapping")
-	}
-	var out []field
-	first := map[string]string{}
-	for i := n.(ast.MapNode).MapRange(); i.Next(); {
-		var key ast.Node = i.Key()
-		text, ok := key.(*ast.StringNode)
-		if !ok {
-			return nil, r.mistyped(key, "a key of "+what, "text")
-		}
-		f := field{named{text.Value, r.pos(text.Token)}, i.Value()}
-		if at, twice := first[f.name]; twice {
-			return nil, invalid(f.pos, "", "%s has %s twice, first at %s", what, f.name, at)
-		}
-		first[f.name] = f.pos
-		out = append(out, f)
-	}
-	return out, nil
-}
-
-// fields has the handlers read n's fields in order. Any other key is an error.
-func (r *reader) fields(n ast.Node, what string, hs handlers) error {
-	list, err := r.mapping(n, what)
-	if err != nil {
-		return err
-	}
-	for _, f := range list {
-		h, ok := hs[f.name]
-		if !ok {
-			known := slices.Sorted(maps.Keys(hs))
-			hint := strings.TrimSpace(didYouMean(f.name, known) + " " + what + " can have " + strings.Join(known, ", "))
-			return invalid(f.pos, hint, "%s has no key %q", what, f.name)
-		}
-		if err := h(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // name returns the name of a node or a group that n is.
 func (r *reader) name(n ast.Node, what string) (named, error) {
 	text, ok := n.(*ast.StringNode)
 	if !ok {
-		return named{}, r.mistyped(n, what, "a name")
+		return named{}, r.Mistyped(n, what, "a name")
 	}
-	out := named{text.Value, r.pos(text.Token)}
+	out := named{text.Value, r.Pos(text.Token)}
 	if bad := badName(out.name); bad != "" {
 		return named{}, invalid(out.pos, "", "%s: %s", what, bad)
 	}
 	return out, nil
 }
 
-// list returns the items of n, a list or nothing.
-func (r *reader) list(n ast.Node, what string) ([]ast.Node, error) {
-	switch n := n.(type) {
-	case *ast.NullNode:
-		return nil, nil
-	case *ast.SequenceNode:
-		return n.Values, nil
-	}
-	return nil, r.mistyped(n, what, "a list")
-}
-
 // names returns the names of which n is a list, each once. With ranges, an item
 // may stand for several.
 func (r *reader) names(n ast.Node, what string, ranges bool) ([]named, error) {
-	items, err := r.list(n, what)
+	items, err := r.List(n, what)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +90,7 @@ func (r *reader) names(n ast.Node, what string, ranges bool) ([]named, error) {
 }
 
 func (r *reader) expanded(text *ast.StringNode, what string) ([]named, error) {
-	pos := r.pos(text.Token)
+	pos := r.Pos(text.Token)
 	list, err := expand(text.Value)
 	if err != nil {
 		return nil, invalid(pos, "", "%s: %v", what, err)
@@ -278,22 +106,22 @@ func (r *reader) expanded(text *ast.StringNode, what string) ([]named, error) {
 }
 
 func (r *reader) defaults(f field) error {
-	return r.fields(f.value, "defaults", r.settings(&r.src.defaults, "defaults"))
+	return r.Fields(f.Value, "defaults", r.settings(&r.src.defaults, "defaults"))
 }
 
 func (r *reader) groups(f field) error {
-	list, err := r.mapping(f.value, "groups")
+	list, err := r.Mapping(f.Value, "groups")
 	if err != nil {
 		return err
 	}
 	for _, f := range list {
-		if bad := badName(f.name); bad != "" {
-			return invalid(f.pos, "", "groups: %s", bad)
+		if bad := badName(f.Name); bad != "" {
+			return invalid(f.Pos, "", "groups: %s", bad)
 		}
-		g, what := r.src.group(f.named), "group "+f.name
+		g, what := r.src.group(named{f.Name, f.Pos}), "group "+f.Name
 		hs := r.settings(&g.settings, what)
 		hs["nodes"] = func(f field) (err error) {
-			if g.nodes, err = r.names(f.value, "nodes of "+what, true); err != nil {
+			if g.nodes, err = r.names(f.Value, "nodes of "+what, true); err != nil {
 				return err
 			}
 			for _, n := range g.nodes {
@@ -302,10 +130,10 @@ func (r *reader) groups(f field) error {
 			return nil
 		}
 		hs["groups"] = func(f field) (err error) {
-			g.children, err = r.names(f.value, "groups of "+what, false)
+			g.children, err = r.names(f.Value, "groups of "+what, false)
 			return err
 		}
-		if err := r.fields(f.value, what, hs); err != nil {
+		if err := r.Fields(f.Value, what, hs); err != nil {
 			return err
 		}
 	}
@@ -313,28 +141,28 @@ func (r *reader) groups(f field) error {
 }
 
 func (r *reader) nodes(f field) error {
-	list, err := r.mapping(f.value, "nodes")
+	list, err := r.Mapping(f.Value, "nodes")
 	if err != nil {
 		return err
 	}
 	for _, f := range list {
-		if isRange(f.name) {
-			return invalid(f.pos, "name the range in a group, and say there what its nodes share", "nodes: %s is a range, and this is about one node", f.name)
+		if isRange(f.Name) {
+			return invalid(f.Pos, "name the range in a group, and say there what its nodes share", "nodes: %s is a range, and this is about one node", f.Name)
 		}
-		if bad := badName(f.name); bad != "" {
-			return invalid(f.pos, "", "nodes: %s", bad)
+		if bad := badName(f.Name); bad != "" {
+			return invalid(f.Pos, "", "nodes: %s", bad)
 		}
-		n, what := r.src.node(f.named), "node "+f.name
+		n, what := r.src.node(named{f.Name, f.Pos}), "node "+f.Name
 		hs := r.settings(&n.settings, what)
 		hs["host"] = func(f field) (err error) {
-			n.ssh.Host, err = r.host(f.value, "host of "+what)
+			n.ssh.Host, err = r.host(f.Value, "host of "+what)
 			return err
 		}
 		hs["groups"] = func(f field) (err error) {
-			n.groups, err = r.names(f.value, "groups of "+what, false)
+			n.groups, err = r.names(f.Value, "groups of "+what, false)
 			return err
 		}
-		if err := r.fields(f.value, what, hs); err != nil {
+		if err := r.Fields(f.Value, what, hs); err != nil {
 			return err
 		}
 	}
@@ -344,16 +172,16 @@ func (r *reader) nodes(f field) error {
 // settings returns what reads the settings that every level can have into to.
 func (r *reader) settings(to *settings, what string) handlers {
 	return handlers{
-		"vars":   func(f field) error { return r.vars(f.value, to, what) },
-		"ssh":    func(f field) error { return r.ssh(f.value, &to.ssh, what) },
-		"become": func(f field) error { return r.become(f.value, &to.become, what) },
+		"vars":   func(f field) error { return r.vars(f.Value, to, what) },
+		"ssh":    func(f field) error { return r.ssh(f.Value, &to.ssh, what) },
+		"become": func(f field) error { return r.become(f.Value, &to.become, what) },
 	}
 }
 
 func (r *reader) become(n ast.Node, to *Become, what string) error {
 	text, ok := n.(*ast.StringNode)
 	if !ok || text.Value != string(BecomeSudo) && text.Value != string(BecomeNone) {
-		return r.mistyped(n, "become of "+what, "sudo or none")
+		return r.Mistyped(n, "become of "+what, "sudo or none")
 	}
 	*to = Become(text.Value)
 	return nil
@@ -363,34 +191,34 @@ func (r *reader) ssh(n ast.Node, to *SSH, what string) error {
 	what = "ssh of " + what
 	text := func(to *string) func(field) error {
 		return func(f field) (err error) {
-			*to, err = r.word(f.value, f.name+" in "+what)
+			*to, err = r.word(f.Value, f.Name+" in "+what)
 			return err
 		}
 	}
 	paths := func(to *[]string) func(field) error {
 		return func(f field) (err error) {
-			*to, err = r.paths(f.value, f.name+" in "+what)
+			*to, err = r.paths(f.Value, f.Name+" in "+what)
 			return err
 		}
 	}
-	return r.fields(n, what, handlers{
+	return r.Fields(n, what, handlers{
 		"user":        text(&to.User),
 		"proxy_jump":  text(&to.ProxyJump),
 		"identity":    paths(&to.Identity),
 		"known_hosts": paths(&to.KnownHosts),
 		"port": func(f field) error {
-			return r.port(f.value, &to.Port, what)
+			return r.port(f.Value, &to.Port, what)
 		},
 		"config": func(f field) (err error) {
-			if s, ok := f.value.(*ast.StringNode); ok && s.Value == NoConfig {
+			if s, ok := f.Value.(*ast.StringNode); ok && s.Value == NoConfig {
 				to.Config = NoConfig
 				return nil
 			}
-			to.Config, err = r.path(f.value, "config in "+what)
+			to.Config, err = r.path(f.Value, "config in "+what)
 			return err
 		},
 		"host": func(f field) error {
-			return invalid(f.pos, "write host: under the node, beside its ssh:", "host stands in %s", what)
+			return invalid(f.Pos, "write host: under the node, beside its ssh:", "host stands in %s", what)
 		},
 	})
 }
@@ -399,14 +227,14 @@ func (r *reader) port(n ast.Node, to *int, what string) error {
 	const want = "a number from 1 to 65535"
 	i, ok := n.(*ast.IntegerNode)
 	if !ok {
-		return r.mistyped(n, "port in "+what, want)
+		return r.Mistyped(n, "port in "+what, want)
 	}
-	v, err := r.integer(i, "port in "+what)
+	v, err := r.Integer(i, "port in "+what)
 	if err != nil {
 		return err
 	}
 	if v < 1 || v > math.MaxUint16 {
-		return r.mistyped(n, "port in "+what, want)
+		return r.Mistyped(n, "port in "+what, want)
 	}
 	*to = int(v)
 	return nil
@@ -417,10 +245,10 @@ func (r *reader) port(n ast.Node, to *int, what string) error {
 func (r *reader) word(n ast.Node, what string) (string, error) {
 	text, ok := n.(*ast.StringNode)
 	if !ok {
-		return "", r.mistyped(n, what, "text")
+		return "", r.Mistyped(n, what, "text")
 	}
 	if s := text.Value; s == "" || s[0] == '-' || strings.ContainsFunc(s, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }) {
-		return "", r.mistyped(n, what, `a word without spaces that does not begin with "-"`)
+		return "", r.Mistyped(n, what, `a word without spaces that does not begin with "-"`)
 	}
 	return text.Value, nil
 }
@@ -437,7 +265,7 @@ func (r *reader) host(n ast.Node, what string) (string, error) {
 	if strings.ContainsAny(s, "@:") {
 		hint = "a user and a port belong in ssh: {user: …, port: …}; an IPv6 address has no brackets"
 	}
-	return "", invalid(r.place(n), hint, "%s: %q is neither an address nor a name", what, s)
+	return "", invalid(r.Place(n), hint, "%s: %q is neither an address nor a name", what, s)
 }
 
 // paths returns the path that n is, or of which it is a list.
@@ -445,7 +273,7 @@ func (r *reader) paths(n ast.Node, what string) ([]string, error) {
 	items := []ast.Node{n}
 	if s, ok := n.(*ast.SequenceNode); ok {
 		if items = s.Values; len(items) == 0 {
-			return nil, r.mistyped(n, what, "a path or more") // it would look as if nothing were said
+			return nil, r.Mistyped(n, what, "a path or more") // it would look as if nothing were said
 		}
 	}
 	var out []string
@@ -463,19 +291,19 @@ func (r *reader) paths(n ast.Node, what string) ([]string, error) {
 func (r *reader) path(n ast.Node, what string) (string, error) {
 	text, ok := n.(*ast.StringNode)
 	if !ok {
-		return "", r.mistyped(n, what, "text, a path")
+		return "", r.Mistyped(n, what, "text, a path")
 	}
 	p := text.Value
 	if p == "" || strings.ContainsFunc(p, unicode.IsControl) {
-		return "", r.mistyped(n, what, "a path")
+		return "", r.Mistyped(n, what, "a path")
 	}
 	if p[0] == '~' {
 		if p != "~" && !strings.HasPrefix(p, "~/") {
-			return "", invalid(r.place(n), "write the path in full", "%s: %s is in another user's home, which is not looked up", what, p)
+			return "", invalid(r.Place(n), "write the path in full", "%s: %s is in another user's home, which is not looked up", what, p)
 		}
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", invalid(r.place(n), "", "%s: %s needs a home: %v", what, p, err)
+			return "", invalid(r.Place(n), "", "%s: %s needs a home: %v", what, p, err)
 		}
 		p = filepath.Join(home, p[1:])
 	}

@@ -15,6 +15,7 @@ import (
 	"runbook/lab"
 	"runbook/node/sim"
 	"runbook/node/ssh"
+	"runbook/policy"
 )
 
 // fleetFlags say which nodes a verb is about.
@@ -24,6 +25,8 @@ type fleetFlags struct {
 	lab       int
 	repeat    bool
 	ceilings  ceilings
+	policies  []string // files, beside those that are found
+	reason    string
 	flags     *pflag.FlagSet // tells --lab 0 from none
 	names     []string       // of a saved plan: these nodes, in this order, in place of a selection
 }
@@ -34,9 +37,15 @@ func (f *fleetFlags) add(c *cobra.Command) {
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
 }
 
+func (f *fleetFlags) addPolicy(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.policies, "policy", nil, "a policy `FILE` that applies too, beside "+policy.SystemFile+" and policy.yaml beside the inventory")
+}
+
 // addTerms is for the verbs that predict changes.
 func (f *fleetFlags) addTerms(c *cobra.Command) {
 	f.ceilings.add(c)
+	f.addPolicy(c)
+	c.Flags().StringVar(&f.reason, "reason", "", "why, for the record: a ticket, a sentence")
 	c.Flags().BoolVar(&f.repeat, "repeat-anyway", false, "disrupt nodes also where they were disrupted in the same place lately")
 }
 
@@ -50,6 +59,8 @@ type fleet struct {
 	nodes     []engine.NodeInfo
 	dialer    engine.Dialer
 	inventory string // as the journal and a saved plan name it
+	policies  policy.Set
+	all       []engine.NodeInfo // of the inventory, also those that are not selected
 	selection string
 	close     func()
 }
@@ -57,7 +68,24 @@ type fleet struct {
 // labName is the inventory that means the standing lab.
 const labName = "lab"
 
+// open selects the nodes, and finds the policies that hold for them.
 func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
+	fl, err := f.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	file := fl.inventory
+	if file == labName {
+		file = ""
+	}
+	if fl.policies, err = policy.Find(file, f.policies); err != nil {
+		fl.close()
+		return nil, err
+	}
+	return fl, nil
+}
+
+func (f fleetFlags) find(ctx context.Context) (*fleet, error) {
 	var fl *fleet
 	var err error
 	switch {
@@ -82,6 +110,7 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 		fl.close()
 		return nil, err
 	}
+	fl.all = fl.nodes
 	fl.nodes, fl.selection = infos(chosen), f.selection
 	return fl, nil
 }
@@ -117,7 +146,7 @@ func (f fleetFlags) fromInventory() (*fleet, error) {
 	}
 	if path == labName { // $RUNBOOK_INVENTORY may say it too
 		f.inventory = labName
-		return f.open(context.Background())
+		return f.find(context.Background())
 	}
 	inv, err := inventory.Load(path)
 	if err != nil {
@@ -134,7 +163,7 @@ func (f fleetFlags) fromInventory() (*fleet, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	return &fleet{nodes: infos(chosen), dialer: targets, inventory: path, selection: f.selection, close: func() {}}, nil
+	return &fleet{nodes: infos(chosen), dialer: targets, inventory: path, selection: f.selection, all: infos(inv.Nodes()), close: func() {}}, nil
 }
 
 // choose returns the nodes of inv that are meant. Nothing said is an error, never all.

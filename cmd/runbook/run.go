@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,8 +21,9 @@ import (
 // runFlags are those of the verbs that change nodes.
 type runFlags struct {
 	fleetFlags
-	yes    bool
-	format string
+	yes        bool
+	unattended bool
+	format     string
 }
 
 func (f *runFlags) add(c *cobra.Command) {
@@ -33,7 +33,8 @@ func (f *runFlags) add(c *cobra.Command) {
 
 func (f *runFlags) addRun(c *cobra.Command) {
 	f.addTerms(c)
-	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing")
+	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing, but where a policy wants it")
+	c.Flags().BoolVar(&f.unattended, "unattended", false, "nobody is there: ask nothing, and refuse what a policy wants to be asked; it needs a policy")
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
 }
 
@@ -156,10 +157,7 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 		return err
 	}
 	defer j.Close() //nolint:errcheck // what matters is durable already
-	who := "?"
-	if u, err := user.Current(); err == nil {
-		who = u.Username
-	}
+	who := operator()
 	ctx := context.Background() // the record is written also for a run that is interrupted
 	s.run.Journal, s.run.By = j, who
 	if machine, err := os.Hostname(); err == nil {
@@ -167,7 +165,7 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 	}
 	s.run.ID, err = j.Begin(ctx, engine.RunRecord{
 		Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
-		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Started: time.Now().UTC(),
+		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Reason: s.reason, Started: time.Now().UTC(),
 	})
 	if err != nil {
 		return err
@@ -209,8 +207,8 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 	if err := s.reserve(stop.ctx, p); err != nil {
 		return nil, err
 	}
-	if !f.yes {
-		s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr))
+	if err := s.questions(p, f); err != nil {
+		return nil, err
 	}
 	s.run.Stop = stop.stop
 	if err := s.program.Bind(s.params); err != nil { // the live passes have all their steps
@@ -227,14 +225,15 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 // reserve counts the run to the last hour of its runbook and inventory.
 func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 	r := engine.Reservation{
-		Run: s.run.ID, Path: p.Source.Main, Hash: p.Source.Hash(), Inventory: p.Inventory, Changes: p.Changes(), Limits: s.run.Limits(),
+		Quotas: s.fleet.policies.Quotas(s.fleet.all),
+		Run:    s.run.ID, Path: p.Source.Main, Hash: p.Source.Hash(), Inventory: p.Inventory, Changes: p.Changes(), Limits: s.run.Limits(),
 	}
 	if r.Changes == 0 {
 		return nil
 	}
 	for _, np := range p.Nodes {
 		if len(np.Changes()) > 0 {
-			r.Nodes++
+			r.Nodes = append(r.Nodes, np.Node)
 		}
 	}
 	if path, err := filepath.Abs(r.Path); err == nil {

@@ -19,6 +19,7 @@ type session struct {
 	params  map[string]string
 	fleet   *fleet
 	run     *rollout.Run
+	reason  string      // why the operator runs it
 	hour    engine.Used // of the limits that are counted over an hour
 }
 
@@ -61,6 +62,10 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 	s.run = &rollout.Run{
 		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
+	}
+	if err := s.obey(f); err != nil {
+		s.close()
+		return nil, err
 	}
 	return s, nil
 }

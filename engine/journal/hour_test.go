@@ -29,7 +29,7 @@ func bounds(name engine.Limit, n int64) engine.Limits {
 
 func TestTheLastHourIsCounted(t *testing.T) {
 	j := open(t, t.TempDir())
-	book := engine.Reservation{Path: "/books/a.star", Hash: "aa", Inventory: "/inv", Nodes: 3, Changes: 4, Limits: bounds(engine.LimitChangesPerHour, 9)}
+	book := engine.Reservation{Path: "/books/a.star", Hash: "aa", Inventory: "/inv", Nodes: []string{"a", "b", "c"}, Changes: 4, Limits: bounds(engine.LimitChangesPerHour, 9)}
 	_, used, err := reserve(t, j, book)
 	if err != nil || used[engine.LimitNodesPerHour] != 3 || used[engine.LimitChangesPerHour] != 4 {
 		t.Fatalf("used %v: %v", used, err)
@@ -63,7 +63,7 @@ func TestTheLastHourIsCounted(t *testing.T) {
 // A run that ends is charged for what it did, one that was killed for all that it was about to do.
 func TestAnEndedRunIsChargedForWhatItDid(t *testing.T) {
 	j := open(t, t.TempDir())
-	book := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Nodes: 5, Changes: 10, Limits: bounds(engine.LimitFailuresPerHour, 1)}
+	book := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Nodes: []string{"a", "b", "c", "d", "e"}, Changes: 10, Limits: bounds(engine.LimitFailuresPerHour, 1)}
 	id, _, err := reserve(t, j, book)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestReservationsDoNotRace(t *testing.T) {
 		j := open(t, dir)
 		for range 5 {
 			wg.Go(func() {
-				r := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Nodes: 1, Changes: 1, Limits: bounds(engine.LimitChangesPerHour, 7)}
+				r := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Nodes: []string{"a"}, Changes: 1, Limits: bounds(engine.LimitChangesPerHour, 7)}
 				if _, _, err := reserve(t, j, r); err == nil {
 					granted.Add(1)
 				}
@@ -116,5 +116,31 @@ func TestDefaultOfTheHourFollowsTheRun(t *testing.T) {
 	}
 	if n := (engine.Limits{}).N(engine.LimitNodesPerHour); n != 200 {
 		t.Errorf("nodes_per_hour = %d by default", n)
+	}
+}
+
+// A quota counts what all runbooks changed of the inventory, and the run itself.
+func TestEnoughNodesStayUntouched(t *testing.T) {
+	j := open(t, t.TempDir())
+	r := engine.Reservation{Path: "/a", Hash: "a", Inventory: "/inv", Changes: 1, Quotas: []engine.Quota{
+		{Group: "db", Nodes: []string{"db-1", "db-2", "db-3"}, AtLeast: 1, Source: "policy p.yaml:3:5"},
+	}}
+	for _, step := range []struct {
+		nodes, path, inventory string
+		want                   string
+	}{
+		{"db-1", "/a", "/inv", ""},
+		{"db-1", "/b", "/inv", ""}, // again
+		{"db-2", "/b", "/inv", ""},
+		{"web-1", "/a", "/inv", ""}, // not of the group
+		{"db-3", "/c", "/other", ""},
+		{"db-3", "/c", "/inv", "0 of the 3 nodes of group db would be left untouched within an hour, and 1 must be (policy p.yaml:3:5)"},
+		{"db-2", "/d", "/inv", ""},
+	} {
+		r.Nodes, r.Path, r.Hash, r.Inventory = []string{step.nodes}, step.path, step.path, step.inventory
+		_, _, err := reserve(t, j, r)
+		if (err == nil) != (step.want == "") || err != nil && !strings.Contains(err.Error(), step.want) {
+			t.Errorf("%v: got %v, want %q", step, err, step.want)
+		}
 	}
 }

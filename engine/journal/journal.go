@@ -22,7 +22,7 @@
 //
 //	runs        one row for each run
 //	  id        TEXT, the key: 20261123-204455-k3f, UTC
-//	  verb, runbook, hash, inventory, selection, user   TEXT
+//	  verb, runbook, hash, inventory, selection, user, reason   TEXT
 //	  params    TEXT, JSON object
 //	  started   TEXT, UTC, 2006-01-02T15:04:05.000000000Z
 //	  ended     TEXT, as started; NULL: it is still going, or was killed
@@ -40,7 +40,8 @@
 //	  run       TEXT, the key, runs.id
 //	  at        TEXT, when it was made, as runs.started
 //	  inventory, path, hash   TEXT: what is counted together
-//	  nodes, changes, failures   INTEGER
+//	  nodes     TEXT, JSON list: those that the run changes
+//	  changes, failures   INTEGER
 //
 // Secrets never come here: an engine.Entry holds none by contract.
 package journal

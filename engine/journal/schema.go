@@ -45,13 +45,14 @@ var migrations = []string{
 		PRIMARY KEY (run, seq)
 	) STRICT;`,
 
-	`CREATE TABLE charges (
+	`ALTER TABLE runs ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+	CREATE TABLE charges (
 		run       TEXT PRIMARY KEY REFERENCES runs (id),
 		at        TEXT NOT NULL,
 		inventory TEXT NOT NULL,
 		path      TEXT NOT NULL,
 		hash      TEXT NOT NULL,
-		nodes     INTEGER NOT NULL,
+		nodes     TEXT NOT NULL,
 		changes   INTEGER NOT NULL,
 		failures  INTEGER NOT NULL
 	) STRICT;
@@ -61,8 +62,8 @@ var migrations = []string{
 // The statements of the writer. An entry's number is the next one of its run
 // whichever process asks, for only the holder of the write lock can ask.
 const (
-	insertRunSQL = `INSERT INTO runs (id, verb, runbook, hash, params, inventory, selection, user, started)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+	insertRunSQL = `INSERT INTO runs (id, verb, runbook, hash, params, inventory, selection, user, started, reason)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
 	insertEntrySQL = `INSERT INTO entries (run, seq, time, node, kind, nth, op, pos, edit, diff, text)
 		SELECT id, 1 + coalesce((SELECT max(seq) FROM entries WHERE run = id), 0), ?, ?, ?, ?, ?, ?, ?, ?, ?
 		FROM runs WHERE id = ?`

@@ -135,6 +135,12 @@ func (a *application) goesOn(ctx context.Context) bool {
 		a.interrupted()
 	default:
 	}
+	if !a.stopped && a.Permit != nil {
+		if err := a.Permit(); err != nil {
+			a.stopped = true
+			a.blame(err)
+		}
+	}
 	if !a.stopped && time.Now().After(a.deadline) {
 		a.stopped = true
 		a.blame(a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
@@ -175,7 +181,8 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 		return
 	}
 	a.Tell(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
-	for i := 0; a.Confirm != nil && i < len(todo); i++ {
+	todo = a.unasked(ctx, nth, todo)
+	for i := range todo {
 		if !a.goesOn(ctx) {
 			return
 		}
@@ -196,9 +203,20 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 			a.paced(ctx, nth, todo[i])
 		}
 	}
-	if a.Confirm == nil {
-		a.parallel(ctx, nth, todo)
+}
+
+// unasked changes the nodes that nobody is asked about, and returns the others.
+func (a *application) unasked(ctx context.Context, wave int, todo []*engine.NodePlan) (asked []*engine.NodePlan) {
+	var free []*engine.NodePlan
+	for _, p := range todo {
+		if a.Confirm != nil && (a.Asks == nil || a.Asks(a.info(p.Node))) {
+			asked = append(asked, p)
+		} else {
+			free = append(free, p)
+		}
 	}
+	a.parallel(ctx, wave, free)
+	return asked
 }
 
 // list is the first nodes of a wave, and how many there are.
@@ -289,7 +307,7 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	pass := engine.NewLive(p, a.limits, n, a.Journal, a.ID, func(e engine.Event) {
 		e.Wave = wave
 		a.Tell(e)
-	}).Under(a.terms(p.Node))
+	}).Under(a.terms(info))
 	err = a.Program.Run(ctx, info, pass)
 	if err == nil {
 		err = pass.Finish(ctx)

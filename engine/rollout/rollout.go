@@ -11,6 +11,7 @@ package rollout
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -35,11 +36,17 @@ type Run struct {
 	// Repeat does what nodes would refuse because they were disrupted in the same place lately.
 	Repeat bool
 	By     string // who runs it, as nodes remember it: user@machine
-	// Confirm asks before a node is changed; nil asks nothing.
+	// Confirm asks before a node is changed; nil asks nothing. Asks says about
+	// which nodes; nil: about every one.
+	Asks    func(node engine.NodeInfo) bool
 	Confirm func(ctx context.Context, q Question) (Answer, error)
 	// Stop, once closed, lets no further node start; those in hand are finished.
 	Stop <-chan struct{}
 
+	// Allow is an error where node may not be changed by an operation, Permit where no
+	// node may be changed now; nil: it may.
+	Allow  func(node engine.NodeInfo, op string, args json.RawMessage) *engine.Error
+	Permit func() *engine.Error
 	// Ceilings are what policies and the command line allow at most, whatever the runbook's header says.
 	Ceilings engine.Limits
 
@@ -88,7 +95,7 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 	plan := &engine.NodePlan{Node: info.Name, Created: time.Now().UTC()}
 	n, err := r.fleet.node(ctx, r.Dialer, info.Name)
 	if err == nil {
-		pass := engine.NewPrediction(plan, r.Limits(), r.Model(n), r.Tell).Under(r.terms(info.Name))
+		pass := engine.NewPrediction(plan, r.Limits(), r.Model(n), r.Tell).Under(r.terms(info))
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
@@ -117,12 +124,17 @@ func (r *Run) Used() engine.Used {
 	return u
 }
 
-// terms are those of a pass on the node called name.
-func (r *Run) terms(name string) engine.Terms {
+// terms are those of a pass on a node.
+func (r *Run) terms(node engine.NodeInfo) engine.Terms {
+	var allow func(string, json.RawMessage) *engine.Error
+	if r.Allow != nil {
+		allow = func(op string, args json.RawMessage) *engine.Error { return r.Allow(node, op, args) }
+	}
 	return engine.Terms{
+		Allow: allow,
 		Tally: r.tally, ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By,
 		Confirm: func(ctx context.Context, token string, deadline time.Time) (engine.Node, error) {
-			return r.confirm(ctx, name, token, deadline)
+			return r.confirm(ctx, node.Name, token, deadline)
 		},
 	}
 }

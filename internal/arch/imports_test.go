@@ -21,12 +21,14 @@ var may = map[string][]string{
 	"builtins":          {"engine"},
 	"node":              {"engine", "node"},
 	"node/nodetest":     {"engine", "node", "internal"},
-	"inventory":         {"engine", "internal/spell"},
+	"inventory":         {"engine", "internal/spell", "internal/yamlfile"},
+	"policy":            {"engine", "internal/spell", "internal/yamlfile"},
+	"internal/yamlfile": {"engine", "internal/spell"},
 	"lab":               {"engine", "node", "lab"},
 	"tui":               {"engine", "engine/rollout"},
 	"runbooks":          {},
 	"internal":          {"engine", "node"}, // helpers of tests
-	"cmd/runbook":       {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "lab", "tui", "runbooks"},
+	"cmd/runbook":       {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "lab", "tui", "runbooks", "internal/spell"},
 	"cmd/runbook-agent": {"node/agent"},
 	"bench":             {"lab"},
 }
