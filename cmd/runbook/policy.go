@@ -104,6 +104,9 @@ func (f fleetFlags) findPolicies() (policy.Set, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(file); file != "" && err != nil {
+		return nil, engine.Invalid.Errorf("inventory: %w", err)
+	}
 	return policy.Find(file, f.policies)
 }
 
