@@ -241,6 +241,10 @@ type Change interface {
 	Result(changed bool, s resource.State) any
 }
 
+// Disruptor is an operation that interrupts service by what it is. A check
+// warns where one stands in a loop.
+type Disruptor interface{ Disrupts() }
+
 // Shaper is a [Change] whose edit is more than what it wants: a restart, an undo.
 type Shaper interface {
 	// Shape completes e, of which Want is set, before it is predicted.

@@ -85,7 +85,7 @@ func command(stop stopper) *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), policyCommand(), labCommand(stop), versionCommand())
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), policyCommand(), labCommand(stop), versionCommand())
 	return root
 }
 

@@ -37,6 +37,7 @@ func Main(ops engine.Operations) {
 	}
 	ev := &evaluator{
 		out:     pipe(1),
+		ops:     ops,
 		nodeOps: nodeOps(ops),
 		pool:    pool{},
 		threads: map[int64]*thread{},
@@ -94,6 +95,7 @@ type evaluator struct {
 	sending sync.Mutex
 	out     io.Writer
 
+	ops     engine.Operations
 	nodeOps starlark.StringDict // what a node has besides its name, groups and vars
 	pool    pool
 
@@ -131,6 +133,10 @@ func (ev *evaluator) serve(in io.Reader) error {
 		switch f.Type {
 		case tStart:
 			go ev.load(ev.start(f.Run), f)
+		case tCheck:
+			go ev.check(ev.start(f.Run), f)
+		case tFormat:
+			go ev.format(ev.start(f.Run), f)
 		case tParams:
 			if ev.params, err = fromJSON(f.Value, asRecord("params")); err != nil {
 				return err

@@ -29,6 +29,8 @@ type frameType string
 const (
 	// The controller says:
 	tStart  frameType = "start"  // load the runbook Name; its files are called Dir/…
+	tCheck  frameType = "check"  // find what is wrong with Name
+	tFormat frameType = "format" // format Name
 	tParams frameType = "params" // Value holds the parameters
 	tRun    frameType = "run"    // call run(node, p) for Node
 	tAnswer frameType = "answer" // to question Seq: Value or Text, or Err
@@ -40,7 +42,7 @@ const (
 	tSleep frameType = "sleep" // asks to be answered after Delay
 	tPrint frameType = "print" // Text was printed
 	tAt    frameType = "at"    // the run is at Pos now; not answered
-	tDone  frameType = "done"  // the run has ended, by Err; of run 0: Header is the runbook's
+	tDone  frameType = "done"  // the run has ended, by Err; of run 0: Header is the runbook's, Value what was found, Text what was formatted
 )
 
 type frame struct {

@@ -37,9 +37,19 @@ var testOps = engine.Operations{
 	"echo":       echo{},
 	"refuse":     refuse{},
 	"drift":      drift{},
+
+	"link.restart": linkRestart{},
 }
 
+type linkRestart struct {
+	Name string `json:"name"`
+}
+
+func (linkRestart) Disrupts() {}
+
 type facts struct{}
+
+func (facts) Look(context.Context, engine.Reader) (any, error) { return nil, nil }
 
 type routeAdd struct {
 	Dst    netip.Prefix   `json:"dst"`

@@ -73,6 +73,20 @@ type run struct {
 //
 // The error is an [*engine.Error]: about the runbook, where that is wrong.
 func Start(ctx context.Context, cfg Config, src engine.Source) (*Program, error) {
+	p, err := prepare(cfg, src)
+	if err != nil {
+		return nil, err
+	}
+	defer p.tree.close()
+	if err := p.load(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare starts an evaluator for a runbook, which it has not yet heard of. The caller closes the tree.
+func prepare(cfg Config, src engine.Source) (*Program, error) {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = defaultDeadline
 	}
@@ -80,9 +94,9 @@ func Start(ctx context.Context, cfg Config, src engine.Source) (*Program, error)
 	if err != nil {
 		return nil, err
 	}
-	defer t.close()
 	proc, err := spawn(cfg.Command)
 	if err != nil {
+		t.close()
 		return nil, engine.Internal.Errorf("the evaluator cannot be started: %w", err)
 	}
 	p := &Program{
@@ -95,10 +109,6 @@ func Start(ctx context.Context, cfg Config, src engine.Source) (*Program, error)
 		gone:   make(chan struct{}),
 	}
 	go p.read()
-	if err := p.load(ctx); err != nil {
-		p.Close()
-		return nil, err
-	}
 	return p, nil
 }
 
@@ -110,23 +120,7 @@ func (p *Program) load(ctx context.Context) *engine.Error {
 		return err
 	}
 	first := frame{Type: tStart, Name: p.tree.main(), Dir: p.tree.dir()}
-	done, err := p.converse(ctx, r, first, func(f frame) (frame, error) {
-		switch f.Type {
-		case tLoad:
-			text, err := p.tree.load(f.Name)
-			if err != nil {
-				return frame{Err: &errorFrame{Code: engine.Invalid, Cause: err.Error()}}, nil
-			}
-			return frame{Text: text}, nil
-		case tPrint:
-			if p.cfg.Print != nil {
-				printLines(f.Text, p.cfg.Print)
-			}
-			return frame{}, nil
-		default:
-			return frame{}, fmt.Errorf("%q while loading", f.Type)
-		}
-	})
+	done, err := p.converse(ctx, r, first, p.supply)
 	switch {
 	case err != nil:
 		return err
@@ -140,6 +134,25 @@ func (p *Program) load(ctx context.Context) *engine.Error {
 		return p.distrust(err)
 	}
 	return nil
+}
+
+// supply answers what is asked for while a runbook is read.
+func (p *Program) supply(f frame) (frame, error) {
+	switch f.Type {
+	case tLoad:
+		text, err := p.tree.load(f.Name)
+		if err != nil {
+			return frame{Err: &errorFrame{Code: engine.Invalid, Cause: err.Error()}}, nil
+		}
+		return frame{Text: text}, nil
+	case tPrint:
+		if p.cfg.Print != nil {
+			printLines(f.Text, p.cfg.Print)
+		}
+		return frame{}, nil
+	default:
+		return frame{}, fmt.Errorf("%q while loading", f.Type)
+	}
 }
 
 // Header implements [engine.Program].

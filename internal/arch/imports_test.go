@@ -13,24 +13,25 @@ import (
 // engine/resource, which everybody may. A name stands for the package and all
 // below it. It is the table of docs/ARCHITECTURE.md; test files are exempt.
 var may = map[string][]string{
-	"engine/resource":   {},
-	"engine":            {},
-	"engine/script":     {"engine", "internal/spell"},
-	"engine/rollout":    {"engine"},
-	"engine/journal":    {"engine"},
-	"builtins":          {"engine"},
-	"node":              {"engine", "node"},
-	"node/nodetest":     {"engine", "node", "internal"},
-	"inventory":         {"engine", "internal/spell", "internal/yamlfile"},
-	"policy":            {"engine", "internal/spell", "internal/yamlfile"},
-	"internal/yamlfile": {"engine", "internal/spell"},
-	"lab":               {"engine", "node", "lab"},
-	"tui":               {"engine", "engine/rollout"},
-	"runbooks":          {},
-	"internal":          {"engine", "node"}, // helpers of tests
-	"cmd/runbook":       {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "lab", "tui", "runbooks", "internal/spell"},
-	"cmd/runbook-agent": {"node/agent"},
-	"bench":             {"lab"},
+	"engine/resource":    {},
+	"engine":             {},
+	"engine/script":      {"engine", "engine/script", "internal/spell"},
+	"engine/script/lint": {},
+	"engine/rollout":     {"engine"},
+	"engine/journal":     {"engine"},
+	"builtins":           {"engine"},
+	"node":               {"engine", "node"},
+	"node/nodetest":      {"engine", "node", "internal"},
+	"inventory":          {"engine", "internal/spell", "internal/yamlfile"},
+	"policy":             {"engine", "internal/spell", "internal/yamlfile"},
+	"internal/yamlfile":  {"engine", "internal/spell"},
+	"lab":                {"engine", "node", "lab"},
+	"tui":                {"engine", "engine/rollout", "engine/script/lint"},
+	"runbooks":           {},
+	"internal":           {"engine", "node"}, // helpers of tests
+	"cmd/runbook":        {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "lab", "tui", "runbooks", "internal/spell"},
+	"cmd/runbook-agent":  {"node/agent"},
+	"bench":              {"lab"},
 }
 
 // exact names the packages that stand for themselves alone in a list above.

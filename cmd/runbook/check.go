@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"runbook/builtins"
+	"runbook/engine"
+	"runbook/engine/script"
+	"runbook/engine/script/lint"
+	"runbook/tui"
+)
+
+func checkCommand(stop stopper) *cobra.Command {
+	var format string
+	var strict bool
+	c := &cobra.Command{
+		Use:   "check FILE…",
+		Short: "Find what is wrong with runbooks without running them",
+		Long: `Find what is wrong with runbooks without running them: unknown names,
+operations and arguments, literals of the wrong type, what is never used, loops
+over disruptive operations, retries without a bound. What a run would end with
+is an error (exit code 1), the rest a warning.`,
+		Args: needFile,
+		RunE: func(_ *cobra.Command, files []string) error {
+			ctx, cancel := stop.whole()
+			defer cancel()
+			if err := oneOf("--format", format, "text", "json", "sarif"); err != nil {
+				return err
+			}
+			var found []lint.Finding
+			for _, f := range files {
+				here, err := script.Check(ctx, script.Config{Ops: builtins.Operations}, engine.Source{Main: f})
+				if err != nil {
+					return err
+				}
+				found = append(found, here...)
+			}
+			if err := tui.Findings(os.Stdout, found, format, tui.StyleOf(os.Stdout)); err != nil {
+				return err
+			}
+			for _, f := range found {
+				if strict || lint.Rules[f.Rule].Level == lint.Error {
+					return &engine.Error{Code: engine.Invalid}
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text, json or sarif")
+	c.Flags().BoolVar(&strict, "strict", false, "exit with 1 for warnings too")
+	return c
+}
+
+func fmtCommand(stop stopper) *cobra.Command {
+	var only bool
+	c := &cobra.Command{
+		Use:   "fmt FILE…",
+		Short: "Format runbooks in place, and name those that changed",
+		Args:  needFile,
+		RunE: func(_ *cobra.Command, files []string) error {
+			ctx, cancel := stop.whole()
+			defer cancel()
+			differs := false
+			for _, f := range files {
+				text, err := script.Format(ctx, script.Config{Ops: builtins.Operations}, engine.Source{Main: f})
+				if err != nil {
+					return err
+				}
+				was, err := os.ReadFile(f)
+				if err != nil {
+					return engine.Invalid.Errorf("%w", err)
+				}
+				if string(was) == text {
+					continue
+				}
+				differs = true
+				fmt.Println(f)
+				if only {
+					continue
+				}
+				if err := replace(f, []byte(text)); err != nil {
+					return engine.Invalid.Errorf("%s cannot be written: %w", f, err)
+				}
+			}
+			if only && differs {
+				return &engine.Error{Code: engine.Invalid}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&only, "check", false, "change nothing; exit with 1 where a file would change")
+	return c
+}
+
+// replace writes the file at path whole or not at all, and keeps its mode.
+func replace(path string, b []byte) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if target, err := os.Readlink(path); err == nil && target != "" {
+		return os.WriteFile(path, b, info.Mode()) // through the link
+	}
+	if err := writeWhole(path, b); err != nil {
+		return err
+	}
+	return os.Chmod(path, info.Mode())
+}

@@ -1,0 +1,253 @@
+package script
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bazelbuild/buildtools/build"
+	"go.starlark.net/starlark"
+
+	"runbook/engine"
+	"runbook/engine/script/lint"
+)
+
+// This file is what is done with a runbook that is not run: it is checked, or
+// formatted. Both read it, and so are done by an evaluator.
+
+// Check finds what is wrong with the runbook src.Main and all that it loads,
+// without running it: only its top level is executed, as for every use of it.
+// The error is about checking, not about the runbook.
+func Check(ctx context.Context, cfg Config, src engine.Source) ([]lint.Finding, error) {
+	done, err := once(ctx, cfg, src, frame{Type: tCheck})
+	if err != nil {
+		return nil, err
+	}
+	var found []lint.Finding
+	if err := json.Unmarshal(done.Value, &found); err != nil {
+		return nil, engine.Internal.Errorf("the evaluator's findings: %w", err)
+	}
+	for i, f := range found {
+		if _, known := lint.Rules[f.Rule]; !known {
+			return nil, engine.Internal.Errorf("the evaluator knows a rule %q", clean(f.Rule))
+		}
+		found[i].File, found[i].Text, found[i].Hint = clean(f.File), clean(f.Text), clean(f.Hint)
+	}
+	return found, nil
+}
+
+// Format returns the text of the file src.Main in the usual format.
+func Format(ctx context.Context, cfg Config, src engine.Source) (string, error) {
+	done, err := once(ctx, cfg, src, frame{Type: tFormat})
+	return done.Text, err
+}
+
+// once starts an evaluator for one thing that is done with a runbook.
+func once(ctx context.Context, cfg Config, src engine.Source, first frame) (frame, error) {
+	p, err := prepare(cfg, src)
+	if err != nil {
+		return frame{}, err
+	}
+	defer p.Close()
+	defer p.tree.close()
+	first.Name, first.Dir = p.tree.main(), p.tree.dir()
+	r, dead := p.open(src.Main)
+	if dead != nil {
+		return frame{}, dead
+	}
+	done, failed := p.converse(ctx, r, first, p.supply)
+	switch {
+	case failed != nil:
+		return frame{}, failed
+	case done.Err != nil:
+		return frame{}, done.Err.scriptError(r.pos)
+	}
+	return done, nil
+}
+
+// check is the evaluator's side of [Check].
+func (ev *evaluator) check(t *thread, f frame) {
+	l := newLoader(t, f.Dir, f.Name)
+	var done frame
+	done.Err = t.guard(func() error {
+		found, err := ev.lintAll(l, t)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(found, func(f lint.Finding) bool { return lint.Rules[f.Rule].Level == lint.Error }) {
+			if _, _, err := l.main(); err != nil {
+				found = append(found, atLoad(l, failure(err)))
+			}
+		}
+		done.Value, err = json.Marshal(found)
+		return err
+	})
+	ev.finish(t, done)
+}
+
+// lintAll checks the main file and all that is loaded, each file once.
+func (ev *evaluator) lintAll(l *loader, t *thread) ([]lint.Finding, error) {
+	found := []lint.Finding{}
+	seen := map[string]bool{l.name: true}
+	for todo := []string{l.name}; len(todo) > 0; todo = todo[1:] {
+		name := todo[0]
+		answer, err := t.ask(frame{Type: tLoad, Name: name, Pos: l.shown(name)})
+		var cannot *answerError
+		if errors.As(err, &cannot) && name != l.name {
+			continue // loading it will say so, at its place
+		}
+		if err != nil {
+			return nil, invalid(l.shown(name), "%s", err)
+		}
+		here, loads := lint.File(ev.language(l), l.shown(name), answer.Text, name == l.name, dialect)
+		found = append(found, here...)
+		for _, n := range loads {
+			if !seen[n] {
+				seen[n] = true
+				todo = append(todo, n)
+			}
+		}
+	}
+	return found, nil
+}
+
+// atLoad is an error of the top level as a finding.
+func atLoad(l *loader, e *errorFrame) lint.Finding {
+	out := lint.Finding{File: l.shown(l.name), Line: 1, Col: 1, Rule: "load", Text: e.Cause, Hint: e.Hint}
+	parts := strings.Split(e.Pos, ":")
+	if n := len(parts); n > 2 {
+		line, err1 := strconv.Atoi(parts[n-2])
+		col, err2 := strconv.Atoi(parts[n-1])
+		if err1 == nil && err2 == nil {
+			out.File, out.Line, out.Col = strings.Join(parts[:n-2], ":"), line, col
+		}
+	}
+	return out
+}
+
+// language is what lint must know of this one.
+func (ev *evaluator) language(l *loader) lint.Language {
+	lang := lint.Language{
+		Predeclared: l.env.Has,
+		Builtins: map[string][]string{
+			"runbook": {"params?", "limits?", "rollout?"},
+			"limits":  {},
+			"rollout": {"waves?", "bake?", "max_failures?", "confirm_within?"},
+			"expect":  {"cond", "msg"}, "fail": {"msg"}, "attempt": {"fn"}, "retry": {"times", "delay", "fn"},
+		},
+		Operations: ev.ops.Names(),
+		Looks:      func(op string) bool { _, looks := ev.ops[op].(engine.Probe); return looks },
+		Disrupts:   func(op string) bool { _, does := ev.ops[op].(engine.Disruptor); return does },
+		CheckCall:  func(op string, args []lint.Argument) []string { return newBinding(op, ev.ops[op]).check(args) },
+		Near: func(name string, candidates []string) string {
+			return strings.Trim(didYouMean(name, candidates), " ()")
+		},
+	}
+	for _, info := range engine.LimitTable {
+		lang.Builtins["limits"] = append(lang.Builtins["limits"], string(info.Name)+"?")
+	}
+	for name := range paramTypes {
+		lang.Params = append(lang.Params, name)
+	}
+	slices.Sort(lang.Params)
+	return lang
+}
+
+// check says what is wrong with the arguments of a call as they are written.
+func (b *binding) check(args []lint.Argument) []string {
+	var wrong []string
+	given := map[string]bool{}
+	spread := false
+	op := reflect.New(b.typ).Elem()
+	for i, a := range args {
+		name := a.Name
+		switch {
+		case a.Spread:
+			spread = true
+			continue
+		case name == "" && i >= len(b.args):
+			return append(wrong, fmt.Sprintf("takes %d arguments (%s), got %d", len(b.args), strings.Join(b.names, ", "), len(args)))
+		case name == "":
+			name = b.names[i]
+		}
+		n := slices.Index(b.names, name)
+		switch {
+		case n < 0:
+			wrong = append(wrong, "unexpected argument "+name+didYouMean(name, b.names))
+			continue
+		case given[name]:
+			wrong = append(wrong, "argument "+name+" is given twice")
+		}
+		given[name] = true
+		if a.Known && !(a.Literal == nil && b.args[n].Optional) {
+			if err := assign(op.Field(n), literalValue(a.Literal), name, maxDepth); err != nil {
+				wrong = append(wrong, clean(err.Error()))
+			}
+		}
+	}
+	var missing []string
+	for _, a := range b.args {
+		if !a.Optional && !given[a.Name] && !spread {
+			missing = append(missing, a.Name)
+		}
+	}
+	switch {
+	case len(missing) == 1:
+		wrong = append(wrong, "missing argument "+missing[0])
+	case len(missing) > 1:
+		wrong = append(wrong, "missing arguments "+strings.Join(missing, ", "))
+	case len(wrong) == 0 && !spread && !slices.ContainsFunc(args, func(a lint.Argument) bool { return !a.Known }):
+		if err := engine.Validate(op.Interface()); err != nil { // all of them are there to be seen
+			wrong = append(wrong, clean(err.Error()))
+		}
+	}
+	return wrong
+}
+
+// literalValue is a literal as the script would make it.
+func literalValue(v any) starlark.Value {
+	switch v := v.(type) {
+	case nil:
+		return starlark.None
+	case string:
+		return starlark.String(v)
+	case bool:
+		return starlark.Bool(v)
+	case int64:
+		return starlark.MakeInt64(v)
+	case float64:
+		return starlark.Float(v)
+	}
+	return starlark.None
+}
+
+// format is the evaluator's side of [Format].
+func (ev *evaluator) format(t *thread, f frame) {
+	var done frame
+	done.Err = t.guard(func() error {
+		shown := newLoader(t, f.Dir, f.Name).shown(f.Name)
+		answer, err := t.ask(frame{Type: tLoad, Name: f.Name, Pos: shown})
+		if err != nil {
+			return invalid(shown, "%s", err)
+		}
+		if _, err := dialect.Parse(shown, answer.Text, 0); err != nil { // in the words of a run
+			return err
+		}
+		file, err := build.ParseDefault(shown, []byte(answer.Text))
+		var bad build.ParseError
+		if errors.As(err, &bad) {
+			return invalid(fmt.Sprintf("%s:%d:%d", shown, bad.Pos.Line, bad.Pos.LineRune), "%s", bad.Message)
+		}
+		if err != nil {
+			return err
+		}
+		done.Text = string(build.FormatWithoutRewriting(file))
+		return nil
+	})
+	ev.finish(t, done)
+}
