@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if script.IsEvaluator() {
-		script.Main(builtins.Operations)
+		script.Main(builtins.Operations, nil)
 	}
 	os.Exit(m.Run())
 }

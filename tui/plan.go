@@ -66,6 +66,30 @@ func groups(p *engine.Plan) []*group {
 	return out
 }
 
+// Changes is what plans change, as a dry run shows it, and how many changes that
+// is. Nodes with the same changes stand together, under their names where they are not all alike.
+func Changes(plans []*engine.NodePlan) (diff string, changes int) {
+	p := &engine.Plan{}
+	for _, np := range plans {
+		changes += len(np.Changes())
+		p.Nodes = append(p.Nodes, &engine.NodePlan{Node: np.Node, Steps: np.Changes()})
+	}
+	var b strings.Builder
+	all := groups(p)
+	for _, g := range all {
+		if len(g.plan.Steps) == 0 {
+			continue
+		}
+		if len(all) > 1 {
+			fmt.Fprintf(&b, "%s\n", names(g.nodes))
+		}
+		for _, l := range g.lines {
+			fmt.Fprintf(&b, "%s\n", l)
+		}
+	}
+	return b.String(), changes
+}
+
 // nodeLines is what a plan does to a node, a line each, the sign first.
 func nodeLines(np *engine.NodePlan) []string {
 	var out []string

@@ -27,6 +27,7 @@ type fleetFlags struct {
 	ceilings  ceilings
 	policies  []string // files, beside those that are found
 	reason    string
+	snapshots []string       // nodes as they were recorded, in place of an inventory
 	flags     *pflag.FlagSet // tells --lab 0 from none
 	names     []string       // of a saved plan: these nodes, in this order, in place of a selection
 }
@@ -75,7 +76,7 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 		return nil, err
 	}
 	file := fl.inventory
-	if file == labName {
+	if file == labName || len(f.snapshots) > 0 {
 		file = ""
 	}
 	if fl.policies, err = policy.Find(file, f.policies); err != nil {
@@ -89,6 +90,10 @@ func (f fleetFlags) find(ctx context.Context) (*fleet, error) {
 	var fl *fleet
 	var err error
 	switch {
+	case len(f.snapshots) > 0 && (f.flags.Changed("lab") || f.inventory != ""):
+		return nil, engine.Invalid.Errorf("--snapshot has the nodes: leave out --lab and -i")
+	case len(f.snapshots) > 0:
+		fl, err = fromSnapshots(f.snapshots)
 	case f.flags.Changed("lab") && f.inventory != "":
 		return nil, engine.Invalid.Errorf("--lab makes nodes of its own: leave out -i %s", f.inventory)
 	case f.flags.Changed("lab"):

@@ -23,6 +23,7 @@ import (
 	"runbook/engine/script"
 	"runbook/lab"
 	"runbook/node/agent/program"
+	"runbook/rehearse"
 	"runbook/tui"
 )
 
@@ -31,7 +32,7 @@ func main() {
 	case lab.IsChild():
 		lab.ChildMain()
 	case script.IsEvaluator():
-		script.Main(builtins.Operations)
+		script.Main(builtins.Operations, rehearse.Operations)
 	case isAgent():
 		program.Main()
 	}
@@ -85,7 +86,7 @@ func command(stop stopper) *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), policyCommand(), labCommand(stop), versionCommand())
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), versionCommand())
 	return root
 }
 

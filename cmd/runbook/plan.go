@@ -48,6 +48,9 @@ func planCommand(stop stopper) *cobra.Command {
 			if refused := rollout.Refusal(p.Nodes, s.run.Allowed()); refused != nil {
 				return shown(refused)
 			}
+			if out != "" && len(f.snapshots) > 0 {
+				return engine.Invalid.Errorf("a plan for snapshots cannot be applied: leave out -o %s", out)
+			}
 			if out != "" {
 				if err := savePlan(out, p); err != nil {
 					return err
@@ -61,6 +64,7 @@ func planCommand(stop stopper) *cobra.Command {
 	}
 	f.add(c)
 	f.addTerms(c)
+	c.Flags().StringArrayVar(&f.snapshots, "snapshot", nil, "plan for a node as runbook snapshot has recorded it in this `FILE`, without reaching any")
 	c.Flags().StringVarP(&out, "out", "o", "", "save the plan to this file, for apply")
 	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 where there are changes")

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -29,8 +30,9 @@ const (
 )
 
 // Main serves the controller on stdin and stdout, and never returns. The
-// program's main function calls it before all else where [IsEvaluator].
-func Main(ops engine.Operations) {
+// program's main function calls it before all else where [IsEvaluator]. A
+// runbook can ask a node for ops, a test can ask for tests.
+func Main(ops, tests engine.Operations) {
 	if err := confine(); err != nil {
 		fmt.Fprintln(os.Stderr, "confining the evaluator:", err)
 		os.Exit(1)
@@ -39,6 +41,7 @@ func Main(ops engine.Operations) {
 		out:     pipe(1),
 		ops:     ops,
 		nodeOps: nodeOps(ops),
+		testOps: nodeOps(tests)[strings.TrimSuffix(TestPrefix, ".")],
 		pool:    pool{},
 		threads: map[int64]*thread{},
 		loaded:  make(chan struct{}),
@@ -97,6 +100,7 @@ type evaluator struct {
 
 	ops     engine.Operations
 	nodeOps starlark.StringDict // what a node has besides its name, groups and vars
+	testOps starlark.Value      // what a test has
 	pool    pool
 
 	mu      sync.Mutex
@@ -106,6 +110,11 @@ type evaluator struct {
 
 	loaded  chan struct{} // closed when runFunc is set
 	runFunc *starlark.Function
+	tests   map[string]*starlark.Function // of a test file
+
+	covering sync.Mutex
+	lines    map[lineOf]bool // that were reached
+	fresh    coverFrame      // and that the controller does not know of
 }
 
 // send writes f. The controller always reads, so this does not wait for long.
@@ -133,6 +142,10 @@ func (ev *evaluator) serve(in io.Reader) error {
 		switch f.Type {
 		case tStart:
 			go ev.load(ev.start(f.Run), f)
+		case tTests:
+			go ev.loadTests(ev.start(f.Run), f)
+		case tTest:
+			go ev.test(ev.start(f.Run), f)
 		case tCheck:
 			go ev.check(ev.start(f.Run), f)
 		case tFormat:
@@ -174,7 +187,7 @@ func (ev *evaluator) finish(t *thread, f frame) {
 	ev.mu.Lock()
 	delete(ev.threads, t.id)
 	ev.mu.Unlock()
-	f.Type, f.Run = tDone, t.id
+	f.Type, f.Run, f.Reached = tDone, t.id, ev.takeReached()
 	ev.send(f)
 }
 
@@ -182,6 +195,9 @@ func (ev *evaluator) finish(t *thread, f frame) {
 func (ev *evaluator) load(t *thread, f frame) {
 	l := newLoader(t, f.Dir, f.Name)
 	var done frame
+	if f.Cover {
+		l.coverLines()
+	}
 	done.Err = t.guard(func() error {
 		header, run, err := l.main()
 		if err != nil {
@@ -192,6 +208,7 @@ func (ev *evaluator) load(t *thread, f frame) {
 		close(ev.loaded)
 		return nil
 	})
+	done.Lines = l.lines
 	ev.finish(t, done)
 }
 

@@ -31,6 +31,8 @@ const (
 	tStart  frameType = "start"  // load the runbook Name; its files are called Dir/…
 	tCheck  frameType = "check"  // find what is wrong with Name
 	tFormat frameType = "format" // format Name
+	tTests  frameType = "tests"  // load the test file Name
+	tTest   frameType = "test"   // call the test function Name
 	tParams frameType = "params" // Value holds the parameters
 	tRun    frameType = "run"    // call run(node, p) for Node
 	tAnswer frameType = "answer" // to question Seq: Value or Text, or Err
@@ -46,19 +48,23 @@ const (
 )
 
 type frame struct {
-	Type   frameType       `json:"t"`
-	Run    int64           `json:"run,omitempty"`
-	Seq    int64           `json:"seq,omitempty"`
-	Steps  int64           `json:"steps,omitempty"` // used by all runs so far
-	Name   string          `json:"name,omitempty"`
-	Dir    string          `json:"dir,omitempty"`
-	Pos    string          `json:"pos,omitempty"`
-	Text   string          `json:"text,omitempty"`
-	Delay  engine.Duration `json:"delay,omitempty"`
-	Value  json.RawMessage `json:"value,omitempty"`
-	Node   *nodeFrame      `json:"node,omitempty"`
-	Header *engine.Header  `json:"header,omitempty"`
-	Err    *errorFrame     `json:"err,omitempty"`
+	Type  frameType       `json:"t"`
+	Run   int64           `json:"run,omitempty"`
+	Seq   int64           `json:"seq,omitempty"`
+	Steps int64           `json:"steps,omitempty"` // used by all runs so far
+	Name  string          `json:"name,omitempty"`
+	Dir   string          `json:"dir,omitempty"`
+	Pos   string          `json:"pos,omitempty"`
+	Text  string          `json:"text,omitempty"`
+	Delay engine.Duration `json:"delay,omitempty"`
+	Value json.RawMessage `json:"value,omitempty"`
+	Node  *nodeFrame      `json:"node,omitempty"`
+
+	Cover   bool           `json:"cover,omitempty"`   // of a start: count the lines that are reached
+	Lines   coverFrame     `json:"lines,omitempty"`   // of done: those that can be reached,
+	Reached coverFrame     `json:"reached,omitempty"` // and those that were, and were not said before
+	Header  *engine.Header `json:"header,omitempty"`
+	Err     *errorFrame    `json:"err,omitempty"`
 }
 
 type nodeFrame struct {

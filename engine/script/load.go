@@ -1,6 +1,7 @@
 package script
 
 import (
+	"maps"
 	"path"
 	"strings"
 
@@ -26,6 +27,7 @@ type loader struct {
 	header  *headerBuilder
 	modules map[string]starlark.StringDict // nil: it is being loaded
 	doc     string                         // of the main file
+	lines   coverFrame                     // that can be reached, where they are counted; else nil
 }
 
 func newLoader(t *thread, dir, name string) *loader {
@@ -122,6 +124,9 @@ func (l *loader) exec(name, text string) (starlark.StringDict, error) {
 	if name == l.name {
 		l.doc = docstring(file)
 	}
+	if l.lines != nil {
+		l.lines[l.shown(name)] = instrument(file)
+	}
 	prog, err := starlark.FileProgram(file, l.env.Has)
 	if err != nil {
 		return nil, err
@@ -129,6 +134,15 @@ func (l *loader) exec(name, text string) (starlark.StringDict, error) {
 	globals, err := prog.Init(l.t.star, l.env)
 	globals.Freeze() // from here on threads share it
 	return globals, err
+}
+
+// coverLines has the lines counted that are reached.
+func (l *loader) coverLines() {
+	l.lines = coverFrame{}
+	env := starlark.StringDict{reachedName: starlark.NewBuiltin(reachedName, l.t.ev.reached)}
+	maps.Copy(env, l.env)
+	env.Freeze()
+	l.env = env
 }
 
 // docstring is the text at the top of file, without its indentation.

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if IsEvaluator() {
-		Main(testOps)
+		Main(testOps, nil)
 	}
 	if len(os.Args) == 3 && os.Args[1] == "liar" {
 		lie(os.Args[2])

@@ -20,6 +20,7 @@ type Config struct {
 	Ops      engine.Operations // what a runbook may ask; the evaluator's [Main] must have the same
 	Command  []string          // starts an evaluator; empty: this program with [EvaluatorArg]
 	Deadline time.Duration     // how long a script may run without asking; 0: 10 s
+	Cover    bool              // count the lines that are reached: [Program.Coverage]
 	Print    func(line string) // takes what is printed while loading; nil: nobody does
 }
 
@@ -46,6 +47,7 @@ type Program struct {
 	runs    map[int64]*run
 	lastID  int64
 	verdict *engine.Error // why the evaluator is being killed
+	covered Coverage
 
 	gone  chan struct{} // closed when the evaluator has ended
 	err   *engine.Error // why it has; set before gone is closed
@@ -119,7 +121,7 @@ func (p *Program) load(ctx context.Context) *engine.Error {
 	if err != nil {
 		return err
 	}
-	first := frame{Type: tStart, Name: p.tree.main(), Dir: p.tree.dir()}
+	first := frame{Type: tStart, Name: p.tree.main(), Dir: p.tree.dir(), Cover: p.cfg.Cover}
 	done, err := p.converse(ctx, r, first, p.supply)
 	switch {
 	case err != nil:
@@ -228,11 +230,15 @@ func (c *conversation) run(ctx context.Context) *engine.Error {
 	if len(vars) > maxFrame/2 {
 		return engine.Invalid.Errorf("the variables of node %s have %d bytes, and a script can take %d", c.node.Name, len(vars), maxFrame/2)
 	}
+	return c.converse(ctx, frame{Type: tRun, Node: &nodeFrame{Name: c.node.Name, Groups: c.node.Groups, Vars: vars}})
+}
+
+// converse gives the script its first turn and answers it to its end.
+func (c *conversation) converse(ctx context.Context, first frame) *engine.Error {
 	r, dead := c.p.open(c.p.runPos)
 	if dead != nil {
 		return c.named(dead)
 	}
-	first := frame{Type: tRun, Node: &nodeFrame{Name: c.node.Name, Groups: c.node.Groups, Vars: vars}}
 	done, stopped := c.p.converse(ctx, r, first, func(f frame) (frame, error) { return c.answer(ctx, f) })
 	switch {
 	case c.fatal != nil:
@@ -590,6 +596,9 @@ func (p *Program) dispatch(f frame) error {
 	if f.Pos != "" {
 		f.Pos = clean(f.Pos)
 		r.pos = f.Pos
+	}
+	if err := errors.Join(p.cover(f.Lines, false), p.cover(f.Reached, true)); err != nil {
+		return err
 	}
 	switch f.Type {
 	case tAt:

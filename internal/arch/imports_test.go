@@ -23,13 +23,14 @@ var may = map[string][]string{
 	"node":               {"engine", "node"},
 	"node/nodetest":      {"engine", "node", "internal"},
 	"inventory":          {"engine", "internal/spell", "internal/yamlfile"},
+	"rehearse":           {"engine", "engine/script", "engine/rollout", "node/sim", "tui"},
 	"policy":             {"engine", "internal/spell", "internal/yamlfile"},
 	"internal/yamlfile":  {"engine", "internal/spell"},
 	"lab":                {"engine", "node", "lab"},
 	"tui":                {"engine", "engine/rollout", "engine/script/lint"},
 	"runbooks":           {},
 	"internal":           {"engine", "node"}, // helpers of tests
-	"cmd/runbook":        {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "lab", "tui", "runbooks", "internal/spell"},
+	"cmd/runbook":        {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "rehearse", "lab", "tui", "runbooks", "internal/spell"},
 	"cmd/runbook-agent":  {"node/agent"},
 	"bench":              {"lab"},
 }
