@@ -32,6 +32,14 @@ type GroupMember struct {
 // NexthopKey is the key of the nexthop object with this number.
 func NexthopKey(id uint32) Key { return Key(fmt.Sprintf("nexthop %d", id)) }
 
+// ParseNexthopKey is the reverse of [NexthopKey].
+func ParseNexthopKey(k Key) (id uint32, err error) {
+	if _, err := fmt.Sscanf(string(k), "nexthop %d", &id); err != nil || NexthopKey(id) != k {
+		return 0, fmt.Errorf("%q is not the key of a nexthop object", k)
+	}
+	return id, nil
+}
+
 // Key implements [Resource].
 func (n Nexthop) Key() Key { return NexthopKey(n.ID) }
 

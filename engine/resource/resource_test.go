@@ -20,6 +20,13 @@ func one() State {
 		Route{Dst: prefix("2001:db8::/32"), Src: prefix("2001:db9::/32"), TOS: 4, Metric: 1024, Table: 100, Nth: 1, Type: Unicast, Scope: ScopeSite,
 			Proto: ProtoBoot, PrefSrc: netip.MustParseAddr("fd00::1"), NHID: 7, Expires: true, Pref: 1, Extra: Raw{1, 2},
 			Hops: []Hop{{Via: netip.MustParseAddr("fe80::1"), Dev: "eth1", Weight: 2, Onlink: true, Extra: Raw{3}}, {Dev: "eth0", Weight: 1}}},
+		Rule{Family: 4, Priority: 100, Nth: 1, Not: true, Src: prefix("10.1.0.0/16"), Dst: prefix("10.2.0.0/16"), IIF: "eth0", OIF: "eth1",
+			Mark: 1, Mask: 3, TOS: 4, L3MDev: true, UIDs: &Range{0, 0}, IPProto: 6, SPorts: &Range{1, 2}, DPorts: &Range{80, 80},
+			Action: RuleGoto, Table: 100, Goto: 200, Suppress: new(uint32), Proto: ProtoStatic, Extra: Raw{1}},
+		Neigh{Dev: "eth1", Addr: netip.MustParseAddr("10.98.0.9"), MAC: "02:00:00:00:00:09", Permanent: true, Proxy: true, NoARP: true,
+			Router: true, Managed: true, External: true, Proto: ProtoStatic, Extra: Raw{1}},
+		Nexthop{ID: 7, Family: 4, Hop: Hop{Dev: "eth1"}, Blackhole: true, FDB: true, Group: []GroupMember{{ID: 1, Weight: 300}},
+			Scope: ScopeLink, Proto: ProtoStatic, Extra: Raw{1}},
 		Facts{Hostname: "n", OS: "debian", Version: "12", Kernel: "6", Arch: "amd64", CPUs: 2, Memory: 1 << 30, BootID: "b"},
 	)
 }
@@ -101,6 +108,48 @@ func TestCompare(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%v to %v: %q, want %q", tt.before, tt.after, got, tt.want)
+		}
+	}
+}
+
+// The keys of the kinds that are parsed again say what they were made of.
+func TestKeys(t *testing.T) {
+	for _, n := range []Neigh{
+		{Dev: "eth1", Addr: netip.MustParseAddr("10.98.0.9")}, {Dev: "eth1", Addr: netip.MustParseAddr("fe80::1"), Proxy: true},
+		{Addr: netip.MustParseAddr("10.98.0.9"), Proxy: true},
+	} {
+		if got, err := ParseNeighKey(n.Key()); err != nil || !reflect.DeepEqual(got, n) {
+			t.Errorf("%s is read as %v, %v", n.Key(), got, err)
+		}
+	}
+	for _, nth := range []int{0, 1, 9} {
+		k := RuleKey(6, 1<<32-1, nth)
+		if f, p, n, err := ParseRuleKey(k); f != 6 || p != 1<<32-1 || n != nth || err != nil {
+			t.Errorf("%s is read as %d, %d, %d, %v", k, f, p, n, err)
+		}
+	}
+	if id, err := ParseNexthopKey(NexthopKey(7)); id != 7 || err != nil {
+		t.Errorf("the key of a nexthop object is read as %d, %v", id, err)
+	}
+	for _, bad := range []Key{"", "rule", "rule ipv4 priority 7 #1", "rule ipv4 priority 7 ", "neigh eth1", "neigh eth1 x", "neigh eth1 10.0.0.1 x", "nexthop", "nexthop 7 "} {
+		_, _, _, err := ParseRuleKey(bad)
+		_, err2 := ParseNeighKey(bad)
+		if _, err3 := ParseNexthopKey(bad); err == nil || err2 == nil || err3 == nil {
+			t.Errorf("%q is a key", bad)
+		}
+	}
+}
+
+func TestRange(t *testing.T) {
+	for text, want := range map[string]Range{"0": {}, "80": {80, 80}, "1-65535": {1, 65535}} {
+		var got Range
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want || got.String() != text {
+			t.Errorf("%s is read as %v, %v", text, got, err)
+		}
+	}
+	for _, bad := range []string{"", "-", "5-", "-5", "5-4", "x", "1-2-3", "4294967296"} {
+		if err := new(Range).UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is a range", bad)
 		}
 	}
 }

@@ -3,32 +3,71 @@ package resource
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
 // KindRule is the kind of a [Rule].
 const KindRule Kind = "rule"
 
-// Rule is a policy routing rule: which packets look into which table. The
-// kernel tells rules apart by all of their fields; those that agree in all
-// are counted by Nth.
+// Rule is a policy routing rule: which packets look into which table.
+//
+// The kernel tries rules by priority, and those of one priority in the order in
+// which they were added, which Nth counts. So a rule is known by its priority
+// and its place there: the kernel has no name for it, and two that agree in
+// every field are two rules all the same.
 type Rule struct {
 	Family   int          `json:"family"`   // 4 or 6
 	Priority uint32       `json:"priority"` // lower is tried first
-	Not      bool         `json:"not,omitempty"`
-	Src      netip.Prefix `json:"src,omitzero"`
-	Dst      netip.Prefix `json:"dst,omitzero"`
-	IIF      string       `json:"iif,omitempty"` // the link a packet came in by
-	OIF      string       `json:"oif,omitempty"` // the link that a socket is bound to
-	Mark     uint32       `json:"mark,omitempty"`
-	Mask     uint32       `json:"mask,omitempty"` // of Mark
+	Nth      int          `json:"nth,omitempty"`
+	Not      bool         `json:"not,omitempty"`  // for the packets that the rest does not describe
+	Src      netip.Prefix `json:"src,omitzero"`   // zero: any
+	Dst      netip.Prefix `json:"dst,omitzero"`   // zero: any
+	IIF      string       `json:"iif,omitempty"`  // the link a packet came in by; lo for the node's own
+	OIF      string       `json:"oif,omitempty"`  // the link that a socket is bound to
+	Mark     uint32       `json:"mark,omitempty"` // fwmark, of which Mask counts
+	Mask     uint32       `json:"mask,omitempty"`
 	TOS      uint8        `json:"tos,omitempty"`
+	L3MDev   bool         `json:"l3mdev,omitempty"` // looks into the table of the packet's VRF
+	UIDs     *Range       `json:"uids,omitempty"`   // the users whose sockets are meant; nil: any
+	IPProto  uint8        `json:"ipproto,omitempty"`
+	SPorts   *Range       `json:"sports,omitempty"`
+	DPorts   *Range       `json:"dports,omitempty"`
 	Action   RuleAction   `json:"action"`
 	Table    Table        `json:"table,omitempty"` // of the action lookup
 	Goto     uint32       `json:"goto,omitempty"`  // of the action goto: a priority
-	Proto    Proto        `json:"proto"`
-	Nth      int          `json:"nth,omitempty"`
-	Extra    Raw          `json:"extra,omitempty"` // attributes without a field here, as in Route
+	// Suppress leaves a route that was found out where its prefix is no longer than this; nil: none.
+	Suppress *uint32 `json:"suppress_prefixlength,omitempty"`
+	Proto    Proto   `json:"proto"`
+	Extra    Raw     `json:"extra,omitempty"` // attributes without a field here, as in Route
+}
+
+// Range is numbers from First to Last, both included. It is written "10-20", or "10" where they are one.
+type Range struct{ First, Last uint32 }
+
+func (r Range) String() string {
+	if r.First == r.Last {
+		return strconv.FormatUint(uint64(r.First), 10)
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (r Range) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Range) UnmarshalText(b []byte) error {
+	first, last, two := strings.Cut(string(b), "-")
+	if !two {
+		last = first
+	}
+	lo, err := strconv.ParseUint(first, 10, 32)
+	hi, err2 := strconv.ParseUint(last, 10, 32)
+	if err != nil || err2 != nil || lo > hi {
+		return fmt.Errorf("%q is not a range: want a number, or two such as 10-20", b)
+	}
+	*r = Range{uint32(lo), uint32(hi)}
+	return nil
 }
 
 // RuleAction says what becomes of a packet that a rule is for: FR_ACT_*.
@@ -57,13 +96,43 @@ func (a RuleAction) MarshalText() ([]byte, error) { return []byte(a.String()), n
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *RuleAction) UnmarshalText(b []byte) error { return parse(actionNames, a, b, 8, "rule action") }
 
-// Key implements [Resource].
-func (r Rule) Key() Key {
-	k := fmt.Sprintf("rule ipv%d %s", r.Family, r)
-	if r.Nth != 0 {
-		k += fmt.Sprintf(" #%d", r.Nth+1)
+// RuleKey is the key of the rule of this place, from 0 on, among those of one priority.
+func RuleKey(family int, priority uint32, nth int) Key {
+	k := fmt.Sprintf("rule ipv%d priority %d", family, priority)
+	if nth != 0 {
+		k += fmt.Sprintf(" #%d", nth+1)
 	}
 	return Key(k)
+}
+
+// ParseRuleKey is the reverse of [RuleKey].
+func ParseRuleKey(k Key) (family int, priority uint32, nth int, err error) {
+	first, place, several := strings.Cut(string(k), " #")
+	if several {
+		nth, err = strconv.Atoi(place)
+		nth--
+	}
+	if err == nil {
+		_, err = fmt.Sscanf(first, "rule ipv%d priority %d", &family, &priority)
+	}
+	if err != nil || RuleKey(family, priority, nth) != k {
+		return 0, 0, 0, fmt.Errorf("%q is not the key of a rule", k)
+	}
+	return family, priority, nth, nil
+}
+
+// Key implements [Resource].
+func (r Rule) Key() Key { return RuleKey(r.Family, r.Priority, r.Nth) }
+
+// DefaultRules are the rules that a node has from its start on.
+func DefaultRules() []Rule {
+	rule := func(family int, priority uint32, t Table) Rule {
+		return Rule{Family: family, Priority: priority, Action: RuleLookup, Table: t, Proto: ProtoKernel}
+	}
+	return []Rule{
+		rule(4, 0, TableLocal), rule(4, 32766, TableMain), rule(4, 32767, TableDefault),
+		rule(6, 0, TableLocal), rule(6, 32766, TableMain),
+	}
 }
 
 // Match implements [Resource]: by family, table, and the links that it names.
@@ -78,12 +147,14 @@ func (r Rule) Volatile() bool { return false }
 
 func (r Rule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "priority %d", r.Priority)
+	fmt.Fprintf(&b, "%d:", r.Priority)
 	if r.Not {
 		b.WriteString(" not")
 	}
 	if r.Src.IsValid() {
 		fmt.Fprintf(&b, " from %s", r.Src)
+	} else {
+		b.WriteString(" from all")
 	}
 	if r.Dst.IsValid() {
 		fmt.Fprintf(&b, " to %s", r.Dst)
@@ -100,17 +171,37 @@ func (r Rule) String() string {
 	if r.TOS != 0 {
 		fmt.Fprintf(&b, " tos %#x", r.TOS)
 	}
-	switch r.Action {
-	case RuleLookup:
-		fmt.Fprintf(&b, " lookup %s", r.Table)
-	case RuleGoto:
-		fmt.Fprintf(&b, " goto %d", r.Goto)
+	r.writeRest(&b)
+	return b.String()
+}
+
+func (r Rule) writeRest(b *strings.Builder) {
+	for _, f := range []struct {
+		word string
+		is   *Range
+	}{{"uidrange", r.UIDs}, {"sport", r.SPorts}, {"dport", r.DPorts}} {
+		if f.is != nil {
+			fmt.Fprintf(b, " %s %s", f.word, f.is)
+		}
+	}
+	if r.IPProto != 0 {
+		fmt.Fprintf(b, " ipproto %d", r.IPProto)
+	}
+	switch {
+	case r.L3MDev:
+		b.WriteString(" l3mdev")
+	case r.Action == RuleLookup:
+		fmt.Fprintf(b, " lookup %s", r.Table)
+	case r.Action == RuleGoto:
+		fmt.Fprintf(b, " goto %d", r.Goto)
 	default:
-		fmt.Fprintf(&b, " %s", r.Action)
+		fmt.Fprintf(b, " %s", r.Action)
+	}
+	if r.Suppress != nil {
+		fmt.Fprintf(b, " suppress_prefixlength %d", *r.Suppress)
 	}
 	if r.Proto != ProtoStatic {
-		fmt.Fprintf(&b, " proto %s", r.Proto)
+		fmt.Fprintf(b, " proto %s", r.Proto)
 	}
-	r.Extra.write(&b)
-	return b.String()
+	r.Extra.write(b)
 }

@@ -16,7 +16,7 @@
 //	encode.go     Route to bytes
 //	apply.go      compare, change, put back, read back
 //	converge.go   from the routes of one identity to others, message by message
-//	link.go, addr.go, facts.go
+//	link.go, addr.go, rule.go, neigh.go, nexthop.go, facts.go
 package linux
 
 import (
@@ -121,13 +121,19 @@ func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, err
 // readOthers reads what q selects of everything but routes.
 func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State, error) {
 	out := resource.State{}
-	var links, addrs resource.Query
+	var links, addrs, rules, neighs, nexthops resource.Query
 	for _, s := range q {
 		switch s.Kind {
 		case resource.KindLink:
 			links = append(links, s)
 		case resource.KindAddr:
 			addrs = append(addrs, s)
+		case resource.KindRule:
+			rules = append(rules, s)
+		case resource.KindNeigh:
+			neighs = append(neighs, s)
+		case resource.KindNexthop:
+			nexthops = append(nexthops, s)
 		case resource.KindRoute:
 		case resource.KindMemory: // a kernel has none: node/guard adds it
 		case resource.KindFacts:
@@ -140,5 +146,6 @@ func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State
 			return nil, fmt.Errorf("a linux node has no resources of the kind %q", s.Kind)
 		}
 	}
-	return out, errors.Join(n.links(ctx, links, out), n.addrs(ctx, addrs, out))
+	return out, errors.Join(n.links(ctx, links, out), n.addrs(ctx, addrs, out),
+		n.rules(ctx, rules, out), n.neighs(ctx, neighs, out), n.nexthops(ctx, nexthops, out))
 }

@@ -144,7 +144,8 @@ func (n *Node) dump(ctx context.Context, kind int, payload []byte, answers int, 
 		start()
 		err := n.exchange(ctx, kind, unix.NLM_F_DUMP, payload, answers, each)
 		switch {
-		case errors.Is(err, unix.ENOENT): // the routing table that was asked for does not exist
+		case errors.Is(err, unix.ENOENT), // the routing table that was asked for does not exist
+			errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT): // the kernel has nothing of the kind
 			return nil
 		case err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 			return err
