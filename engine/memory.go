@@ -19,6 +19,9 @@ const DefaultRepeatWindow = 10 * time.Minute
 // remembers as m, or nil. Taking a change back is never refused; but what an undo took
 // down lately, another undo does not take down again.
 func RefuseRepeat(m resource.Memory, e Edit) *Error {
+	if m.Broken != "" && e.Disrupts != "" && !e.Undo {
+		return &Error{Code: Unreachable, Cause: "the node does nothing that disrupts, for it could not remember that: " + m.Broken}
+	}
 	if m.Of != e.Disrupts || e.Disrupts == "" || e.Repeat || m.Age >= DefaultRepeatWindow || e.Undo && !m.Undo {
 		return nil
 	}

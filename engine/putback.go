@@ -74,34 +74,46 @@ func (p *Pass) PutBack(ctx context.Context) error {
 	return nil
 }
 
-// reverse is the edit that takes c back where the node holds now. Only the keys
-// that c changed are ours to put back, and only where nobody has changed them since.
+// reverse is the edit that takes c back where the node holds now. A key that
+// somebody has changed since is drift.
 func (c doneChange) reverse(now resource.State) (Edit, error) {
+	back, left := c.edit.TakeBack(c.found, now)
+	if len(left) > 0 {
+		return Edit{}, drifted(left)
+	}
+	return back, nil
+}
+
+// TakeBack is the edit that takes e back where the node holds now, of e.Query.
+// Only the keys that e changed are put back, and only where nobody has changed
+// them since: where they hold what e was to make of them, or what was found after it (nil:
+// not known). Those that hold something else are left, from what e made of them to what they hold.
+func (e Edit) TakeBack(found, now resource.State) (back Edit, left resource.Diff) {
 	want, after := resource.State{}, now.Clone()
 	is := func(k resource.Key, s resource.State) bool {
 		return len(resource.Compare(resource.State{k: now[k]}, resource.State{k: s[k]})) == 0
 	}
-	for _, d := range c.changes(now) {
+	for _, d := range e.changes(now) {
 		switch {
-		case is(d.Key, c.edit.Before):
-		case is(d.Key, c.edit.After), c.found != nil && is(d.Key, c.found):
+		case is(d.Key, e.Before):
+		case is(d.Key, e.After), found != nil && is(d.Key, found):
 			want[d.Key] = d.Before
 			delete(after, d.Key)
 			if d.Before != nil {
 				after[d.Key] = d.Before
 			}
 		default:
-			return Edit{}, drifted(resource.Compare(resource.State{d.Key: d.After}, resource.State{d.Key: now[d.Key]}))
+			left = append(left, resource.Change{Key: d.Key, Before: d.After, After: now[d.Key]})
 		}
 	}
-	return Edit{Want: want, Query: c.edit.Query, Before: now, After: after, Settle: c.edit.Settle, Undo: true, Run: c.edit.Run, By: c.edit.By}, nil
+	return Edit{Want: want, Query: e.Query, Before: now, After: after, Settle: e.Settle, Undo: true, Run: e.Run, By: e.By}, left
 }
 
-// changes is what c changed: what it was to, and what a restart lost for good.
-func (c doneChange) changes(now resource.State) resource.Diff {
-	d := c.edit.Diff()
-	for _, l := range resource.Compare(c.edit.Before, now) {
-		if _, restarted := c.edit.Lost[l.Key]; restarted {
+// changes is what e changed: what it was to, and what a restart lost for good.
+func (e Edit) changes(now resource.State) resource.Diff {
+	d := e.Diff()
+	for _, l := range resource.Compare(e.Before, now) {
+		if _, restarted := e.Lost[l.Key]; restarted {
 			d = append(d, resource.Change{Key: l.Key, Before: l.Before, After: l.After})
 		}
 	}

@@ -19,6 +19,10 @@ type Memory struct {
 	Ended   bool          `json:"ended"`             // it was seen to its end; otherwise it was put back, or still goes on
 	Undo    bool          `json:"undo,omitempty"`    // it took another change back
 	Pending bool          `json:"pending,omitempty"` // the guardian waits for it to be confirmed
+	Outcome string        `json:"outcome,omitempty"` // what the guardian did about it
+	// Broken is why the node cannot remember anything, of which nothing else is then
+	// said: it refuses whatever disrupts.
+	Broken string `json:"broken,omitempty"`
 }
 
 // MemoryKey is the key of what a node remembers of k.
@@ -34,5 +38,12 @@ func (m Memory) Match(s Selector) bool { return s.Name == "" || LinkKey(s.Name) 
 func (m Memory) Volatile() bool { return true }
 
 func (m Memory) String() string {
-	return fmt.Sprintf("%s %s by run %s, %s ago", m.Of, m.Verb, m.Run, m.Age.Round(time.Second))
+	if m.Broken != "" {
+		return m.Broken
+	}
+	s := fmt.Sprintf("%s %s by run %s, %s ago", m.Of, m.Verb, m.Run, m.Age.Round(time.Second))
+	if m.Outcome != "" {
+		s += ": " + m.Outcome
+	}
+	return s
 }

@@ -47,6 +47,8 @@ const (
 	opRead  = "read"
 	opApply = "apply" // its edits in order; see engine.Sequencer
 	opWhole = "snapshot"
+
+	opConfirm = "confirm"
 )
 
 type request struct {
@@ -55,7 +57,8 @@ type request struct {
 	Timeout int64          `json:"timeout_ms,omitempty"` // from its arrival; clocks differ between machines
 	Query   resource.Query `json:"query,omitempty"`
 	Edits   []engine.Edit  `json:"edits,omitempty"`
-	Max     int            `json:"max,omitempty"` // of a snapshot
+	Max     int            `json:"max,omitempty"`   // of a snapshot
+	Token   string         `json:"token,omitempty"` // of a confirm
 }
 
 type response struct {

@@ -42,6 +42,13 @@ func (f *fake) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 
 func (f *fake) Close() error { return nil }
 
+func (f *fake) Confirm(_ context.Context, token string) error {
+	if token != "right" {
+		return engine.Unreachable.Errorf("the node has put itself back")
+	}
+	return nil
+}
+
 // connect serves n at the other end of a client, until the test ends.
 func connect(t *testing.T, n engine.Node) (*Client, <-chan error) {
 	t.Helper()
@@ -89,6 +96,16 @@ func TestEditArrives(t *testing.T) {
 		if (e.Before == nil) != (before == nil) || (e.After == nil) != (before == nil) || len(e.Before) != len(before) || len(resource.Compare(e.After, before)) > 0 {
 			t.Errorf("Before %v arrives as %v, After as %v", before, e.Before, e.After)
 		}
+	}
+}
+
+func TestConfirmArrives(t *testing.T) {
+	c, _ := connect(t, &fake{})
+	if err := c.Confirm(t.Context(), "right"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Confirm(t.Context(), "wrong"); err == nil || !strings.Contains(err.Error(), "put itself back") {
+		t.Errorf("got %v", err)
 	}
 }
 

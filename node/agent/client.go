@@ -43,6 +43,7 @@ var (
 	_ engine.Line        = (*Client)(nil)
 	_ engine.Sequencer   = (*Client)(nil)
 	_ engine.Snapshotter = (*Client)(nil)
+	_ engine.Confirmer   = (*Client)(nil)
 )
 
 // errClosed is why a connection ended that was closed here.
@@ -117,6 +118,12 @@ func (c *Client) Lost() bool {
 func (c *Client) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
 	r, err := c.call(ctx, request{Op: opWhole, Max: max})
 	return r.State, r.Few, err
+}
+
+// Confirm implements engine.Confirmer.
+func (c *Client) Confirm(ctx context.Context, token string) error {
+	_, err := c.call(ctx, request{Op: opConfirm, Token: token})
+	return err
 }
 
 // Close implements engine.Node. Calls that wait get an error.

@@ -143,6 +143,8 @@ func (s *server) handle(ctx context.Context, q request) {
 	case q.Op == opWhole && can:
 		state, few, err = whole.Snapshot(ctx, q.Max)
 	case q.Op == opWhole: // few is false: it must be asked piece by piece
+	case q.Op == opConfirm:
+		err = s.confirm(ctx, q.Token)
 	default:
 		err = fmt.Errorf("the agent knows no request %q", q.Op)
 	}
@@ -161,6 +163,14 @@ func (s *server) apply(ctx context.Context, edits []engine.Edit) ([]resource.Sta
 		}
 	}
 	return found, err
+}
+
+func (s *server) confirm(ctx context.Context, token string) error {
+	n, can := s.node.(engine.Confirmer)
+	if !can {
+		return errors.New("the agent guards nothing")
+	}
+	return n.Confirm(ctx, token)
 }
 
 // send writes one frame and returns its size. An answer that does not fit becomes an error.

@@ -12,14 +12,20 @@ import (
 	"syscall"
 
 	"runbook/node/agent"
+	"runbook/node/guard"
 	"runbook/node/linux"
 )
 
 // Main serves the kernel of this machine on stdin and stdout, and exits with
 // its controller. The argument "check" makes it exit at once: it can be executed.
+// With "guard DIR" it is the guardian of what the folder DIR says, and nobody's child.
 func Main() {
-	if len(os.Args) == 2 && os.Args[1] == "check" {
+	do := serve
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == "check":
 		os.Exit(0)
+	case len(os.Args) == 3 && os.Args[1] == "guard":
+		do = func(n guard.Kernel) error { return guard.Watch(context.Background(), n, os.Args[2]) }
 	}
 	// A node has more important things to do. Next to nothing is kept between
 	// requests, so above this only garbage is collected sooner.
@@ -31,18 +37,38 @@ func Main() {
 	// these instead could leave a change half made.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT)
 
-	if err := serve(); err != nil {
+	if err := open(do); err != nil {
 		fmt.Fprintln(os.Stderr, "runbook-agent:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func serve() error {
+func open(do func(guard.Kernel) error) error {
 	n, err := linux.Open()
 	if err != nil {
 		return err
 	}
 	defer n.Close() //nolint:errcheck // the process ends
-	return agent.Serve(context.Background(), os.Stdin, os.Stdout, n)
+	return do(kernel{n})
 }
+
+func serve(k guard.Kernel) error {
+	ctx := context.Background()
+	n := guard.Over(k, guard.Folder())
+	if err := n.Recover(ctx); err != nil { // what still waits refuses other changes by itself
+		fmt.Fprintln(os.Stderr, "runbook-agent:", err)
+	}
+	return agent.Serve(ctx, os.Stdin, os.Stdout, n)
+}
+
+// kernel is a linux node as it is guarded.
+type kernel struct{ *linux.Node }
+
+// Capture implements [guard.Kernel].
+func (kernel) Capture(_ context.Context, link string) ([]byte, error) {
+	return nil, fmt.Errorf("link %s: a linux node cannot restart links, so far", link)
+}
+
+// Restore implements [guard.Kernel].
+func (kernel) Restore(context.Context, []byte) error { return nil }

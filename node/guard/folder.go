@@ -1,0 +1,215 @@
+//go:build linux
+
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runbook/engine"
+)
+
+// folder is where a node keeps what it must not forget.
+type folder struct {
+	dir string
+	now func() moment
+}
+
+// Folder returns where this process keeps what its node must not forget: for
+// root in /var/lib/runbook, otherwise, or where that is not there and cannot be made, in
+// the user's own folder for state. A network namespace that is not PID 1's is
+// another node, with a folder of its own.
+func Folder() string {
+	dir := "/var/lib/runbook"
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && writable(dir) != nil || os.Geteuid() != 0 {
+		state := os.Getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) {
+			home, _ := os.UserHomeDir()
+			state = filepath.Join("/", home, ".local/state")
+		}
+		dir = filepath.Join(state, "runbook")
+	}
+	if own, first := namespace("net"); !first {
+		dir = filepath.Join(dir, "net-"+strings.Trim(own, "net:[]"))
+	}
+	return dir
+}
+
+// namespace is this process's namespace of a kind, and whether PID 1 is in the
+// same; a user who cannot see that of PID 1 is taken to be.
+func namespace(kind string) (own string, first bool) {
+	own, _ = os.Readlink("/proc/self/ns/" + kind)
+	of1, err := os.Readlink("/proc/1/ns/" + kind)
+	return own, err == nil && own == of1 || err != nil && os.Geteuid() != 0
+}
+
+// writable is why no file can be made in dir, which may have to be made itself, or nil.
+func writable(dir string) error {
+	err := unix.Access(dir, unix.W_OK|unix.X_OK)
+	if errors.Is(err, unix.ENOENT) && dir != "/" {
+		return writable(filepath.Dir(dir))
+	}
+	if err != nil {
+		return &fs.PathError{Op: "write to", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func (f folder) path(name string) string { return filepath.Join(f.dir, name) }
+
+// save makes name hold v. When it returns nil, that survives a power cut;
+// otherwise name holds what it did.
+func (f folder) save(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	t, err := os.CreateTemp(f.dir, "new-*")
+	if err != nil {
+		return err
+	}
+	_, err = t.Write(b)
+	err = errors.Join(err, t.Sync(), t.Close())
+	if err == nil {
+		err = os.Rename(t.Name(), f.path(name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(t.Name()))
+	}
+	return f.sync()
+}
+
+// load reads into v what name holds.
+func (f folder) load(name string, v any) error {
+	b, err := os.ReadFile(f.path(name))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s is damaged: %w", f.path(name), err)
+	}
+	return nil
+}
+
+// remove removes name, for good.
+func (f folder) remove(name string) error {
+	if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return f.sync()
+}
+
+// sync makes the names in the folder survive a power cut.
+func (f folder) sync() error {
+	d, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// make makes the folder where there is none.
+func (f folder) make() error {
+	if _, err := os.Stat(f.dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+		return err
+	}
+	return folder{dir: filepath.Dir(f.dir)}.sync()
+}
+
+// The files that are locked and hold nothing: by who changes the node, and by
+// the guardian that watches.
+const (
+	lockName  = "lock"
+	watchName = "watch"
+)
+
+// lock waits until nobody else changes the node. Closing the file ends that.
+func (f folder) lock(ctx context.Context) (*os.File, error) {
+	if err := f.make(); err != nil {
+		return nil, unwritable(err)
+	}
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		l, err := f.tryLock(lockName)
+		if l != nil || err != nil {
+			return l, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, &engine.Error{Code: engine.Unreachable, Cause: "somebody else is changing the node, or it is being put back", Left: engine.NothingChanged, Err: ctx.Err()}
+		}
+	}
+}
+
+// tryLock locks the file name; nil: somebody else has.
+func (f folder) tryLock(name string) (*os.File, error) {
+	l, err := os.OpenFile(f.path(name), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, unwritable(err)
+	}
+	err = unix.Flock(int(l.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return l, nil
+	}
+	l.Close() //nolint:errcheck // it was only opened
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil
+	}
+	return nil, unwritable(&fs.PathError{Op: "lock", Path: f.path(name), Err: err})
+}
+
+// unwritable is err as the refusal of a change that must be written down.
+func unwritable(err error) error {
+	return &engine.Error{
+		Code: engine.Unreachable, Cause: "the node could not remember or take back the change, so it is not made: " + err.Error(),
+		Left: engine.NothingChanged, Err: err,
+	}
+}
+
+// holder is the process that has locked the file name; 0: none that can be seen.
+func (f folder) holder(name string) int {
+	var st unix.Stat_t
+	b, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Stat(f.path(name), &st) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(b)) { // "1: FLOCK  ADVISORY  WRITE 4242 fe:00:12345 0 EOF"
+		w := strings.Fields(line)
+		if len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
+			pid, _ := strconv.Atoi(w[4])
+			return pid
+		}
+	}
+	return 0
+}
+
+// kill ends the process that has locked the file name: it hangs.
+func (f folder) kill(name string) {
+	pid := f.holder(name)
+	if pid <= 1 || pid == os.Getpid() {
+		return
+	}
+	p, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(p)        //nolint:errcheck // a descriptor
+	if f.holder(name) == pid { // it is the same process still
+		unix.PidfdSendSignal(p, syscall.SIGKILL, nil, 0) //nolint:errcheck // the lock tells
+	}
+}

@@ -1,0 +1,532 @@
+//go:build linux
+
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+	"runbook/node/linux"
+	"runbook/node/nodetest"
+)
+
+func TestConformance(t *testing.T) {
+	nodetest.Run(t, func(t *testing.T, s nodetest.Start) engine.Node {
+		n, err := linux.OpenAt("/run/netns/" + s.Namespace(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Over(kernel{n}, t.TempDir())
+	})
+}
+
+// route leads to the n-th network over the gateway of eth1.
+func route(n int) resource.Route {
+	return resource.Route{
+		Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 20, byte(n), 0}), 24), Table: resource.TableMain,
+		Type: resource.Unicast, Scope: resource.ScopeGlobal, Proto: resource.ProtoStatic,
+		Hops: []resource.Hop{{Via: netip.MustParseAddr("10.98.0.1"), Dev: "eth1"}},
+	}
+}
+
+// eventually waits until the node holds want again, and returns how long that took.
+func eventually(t testing.TB, n engine.Reader, want resource.State, within time.Duration) time.Duration {
+	t.Helper()
+	start := time.Now()
+	for {
+		s, err := n.Read(t.Context(), nodetest.Everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := resource.Compare(want, s)
+		if len(d) == 0 {
+			return time.Since(start)
+		}
+		if time.Since(start) > within {
+			t.Fatalf("the node is not as before after %s:\n%s", within, d)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// idle waits until no guardian is there.
+func (m *machine) idle(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(settled); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if (folder{dir: m.dir}).holder(watchName) == 0 {
+			return
+		}
+	}
+	t.Error("the guardian does not leave")
+}
+
+const settled = 10 * time.Second // more than anything here takes
+
+func TestUnconfirmedChangeIsPutBack(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	e := guarded(edit(t, a, "r1", route(1)), "secret", time.Second)
+	start := time.Now()
+	if _, err := a.Apply(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if ms := a.memory(t); len(ms) != 1 || !ms[0].Pending || ms[0].Run != "r1" {
+		t.Errorf("the node says %v", ms)
+	}
+	if s := a.read(t, nodetest.Everything); s[route(1).Key()] == nil {
+		t.Error("the change was not made")
+	}
+	eventually(t, a, before, settled)
+	if took := time.Since(start); took < time.Second {
+		t.Errorf("put back after %s, before the deadline", took)
+	} else {
+		t.Logf("put back %s after it was armed for 1s", took.Round(time.Millisecond))
+	}
+	m.idle(t)
+	err := m.agent(t).Confirm(t.Context(), "secret")
+	if err == nil || !strings.Contains(err.Error(), "not confirmed within 1s, so the node put itself back at ") || !strings.Contains(err.Error(), "changes put back: 1") {
+		t.Errorf("a late confirmation gets: %v", err)
+	}
+	if ms := a.memory(t); len(ms) != 1 || ms[0].Pending || !strings.Contains(ms[0].Outcome, "put itself back") {
+		t.Errorf("the node says %v", ms)
+	}
+	checkNoToken(t, m, "secret")
+}
+
+func checkNoToken(t *testing.T, m *machine, token string) {
+	t.Helper()
+	if out, err := exec.Command("grep", "-r", token, m.dir).CombinedOutput(); err == nil {
+		t.Errorf("the token can be read: %s", out)
+	}
+}
+
+func TestConfirmedChangeStays(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	e := guarded(edit(t, a, "r1", route(1)), "secret", time.Second)
+	if _, err := a.Apply(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	checkNoToken(t, m, "secret")
+	if err := a.Confirm(t.Context(), "guess"); err == nil || !strings.Contains(err.Error(), "no change") {
+		t.Errorf("a wrong token gets: %v", err)
+	}
+	b := m.agent(t)
+	for range 2 { // the answer to the first may be lost
+		if err := b.Confirm(t.Context(), "secret"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.idle(t)
+	time.Sleep(1200 * time.Millisecond)
+	if s := b.read(t, nodetest.Everything); s[route(1).Key()] == nil {
+		t.Error("a confirmed change is gone")
+	}
+	if ms := b.memory(t); len(ms) != 0 {
+		t.Errorf("the node says %v", ms)
+	}
+}
+
+// What follows a guarded change rests on it, and goes with it; what came before stays.
+func TestGuardedInTheMiddle(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	var edits []engine.Edit
+	for i := range 4 {
+		e := edit(t, a, "r1", route(i))
+		if i == 1 || i == 2 {
+			e = guarded(e, fmt.Sprint("token", i), time.Second)
+		}
+		edits = append(edits, e)
+	}
+	found, err := a.ApplyAll(t.Context(), edits)
+	if err != nil || len(found) != 4 {
+		t.Fatalf("%d changes: %v", len(found), err)
+	}
+	if err := a.Confirm(t.Context(), "token1"); err != nil { // the other token does not come
+		t.Fatal(err)
+	}
+	before[route(0).Key()] = route(0)
+	eventually(t, a, before, settled)
+	if err := a.Confirm(t.Context(), "token2"); err == nil || !strings.Contains(err.Error(), "put back: 3") {
+		t.Errorf("a late confirmation gets: %v", err)
+	}
+}
+
+// What somebody has changed since is left, and said; the rest is put back.
+func TestOthersChangesAreLeft(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	edits := []engine.Edit{guarded(edit(t, a, "r1", route(1)), "x", time.Second), edit(t, a, "r1", route(2))}
+	if _, err := a.ApplyAll(t.Context(), edits); err != nil {
+		t.Fatal(err)
+	}
+	nodetest.IP(t, "-n", m.ns, "route", "replace", "10.20.2.0/24", "dev", "eth0")
+	nodetest.IP(t, "-n", m.ns, "route", "add", "10.77.0.0/16", "dev", "eth0")
+	m.idle(t)
+	s := a.read(t, nodetest.Everything)
+	if d := resource.Compare(before, s); len(d) != 2 || d[0].Key != route(2).Key() || d[0].After == nil {
+		t.Errorf("differs from before by\n%s", d)
+	}
+	err := a.Confirm(t.Context(), "x")
+	if err == nil || !strings.Contains(err.Error(), "left as somebody has changed it since: - route 10.20.2.0/24 via 10.98.0.1 dev eth1, + route 10.20.2.0/24 dev eth0") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestChangesOfOthersWait(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	b := m.agent(t)
+	_, err := b.Apply(t.Context(), edit(t, b, "r2", route(2)))
+	if e := engine.AsError(err); err == nil || e.Code != engine.LimitHit || !strings.Contains(e.Error(), "run r1") {
+		t.Errorf("a change that rests on one that may vanish: %v", err)
+	}
+	if _, err := b.Apply(t.Context(), engine.Edit{Query: nodetest.Everything}); err != nil {
+		t.Errorf("looking: %v", err)
+	}
+	if err := b.Confirm(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Apply(t.Context(), edit(t, b, "r2", route(2))); err != nil {
+		t.Error(err)
+	}
+}
+
+// A controller that takes its changes back leaves the guardian nothing to do.
+func TestPutBackByTheController(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	e := edit(t, a, "r1", route(1))
+	found, err := a.Apply(t.Context(), guarded(e, "x", time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, _ := e.TakeBack(found, found)
+	if _, err := a.Apply(t.Context(), back); err != nil {
+		t.Fatal(err)
+	}
+	if d := resource.Compare(before, a.read(t, nodetest.Everything)); len(d) > 0 {
+		t.Errorf("%s", d)
+	}
+	m.idle(t)
+	if err := a.Confirm(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "put back: 0") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A change that drifted leaves nothing to guard.
+func TestNothingIsGuardedThatWasNotDone(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	e := guarded(edit(t, a, "r1", route(1)), "x", time.Minute)
+	nodetest.IP(t, "-n", m.ns, "route", "add", "10.20.1.0/24", "dev", "eth0")
+	var drift *engine.DriftError
+	if _, err := a.Apply(t.Context(), e); !errors.As(err, &drift) {
+		t.Errorf("got %v, want drift", err)
+	}
+	if ms := a.memory(t); len(ms) != 0 {
+		t.Errorf("the node says %v", ms)
+	}
+	m.idle(t)
+}
+
+func TestAgentIsKilled(t *testing.T) {
+	for _, how := range []string{"killed", "hung up", "guardian terminated"} {
+		t.Run(how, func(t *testing.T) {
+			m := newMachine(t)
+			a := m.agent(t)
+			before := a.read(t, nodetest.Everything)
+			if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			guardian := folder{dir: m.dir}.holder(watchName)
+			switch how {
+			case "killed":
+				a.kill(t)
+			case "hung up":
+				syscall.Kill(-a.cmd.Process.Pid, syscall.SIGHUP)
+				syscall.Kill(guardian, syscall.SIGHUP)
+				a.kill(t)
+			case "guardian terminated":
+				syscall.Kill(guardian, syscall.SIGTERM)
+				syscall.Kill(guardian, syscall.SIGINT)
+				syscall.Kill(guardian, syscall.SIGPIPE)
+			}
+			checkDetached(t, guardian, a.cmd.Process.Pid)
+			eventually(t, m.agent(t), before, settled)
+		})
+	}
+}
+
+// checkDetached checks that nothing leads from a guardian to its agent's session.
+func checkDetached(t *testing.T, guardian, session int) {
+	t.Helper()
+	if sid, err := getsid(guardian); err != nil || sid == session || sid != guardian {
+		t.Errorf("its session is %d: %v", sid, err)
+	}
+	for fd, want := range map[string]string{"fd/0": "/dev/null", "fd/1": "/dev/null", "fd/2": "/dev/null", "cwd": "/"} {
+		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/%s", guardian, fd)); to != want {
+			t.Errorf("%s is %s", fd, to)
+		}
+	}
+}
+
+func getsid(pid int) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	var ppid, pgrp, sid int
+	_, err = fmt.Sscanf(string(b[strings.LastIndexByte(string(b), ')')+4:]), "%d %d %d", &ppid, &pgrp, &sid)
+	return sid, err
+}
+
+// An agent that is killed at any moment of a restart leaves the node as it was,
+// at once: the guardian does not wait for a deadline.
+func TestAgentIsKilledInARestart(t *testing.T) {
+	m := newMachine(t)
+	for i := range 3 {
+		nodetest.IP(t, "-n", m.ns, "route", "add", route(i).Dst.String(), "via", "10.98.0.1", "dev", "eth1", "proto", "static")
+	}
+	first := m.agent(t)
+	before := first.read(t, nodetest.Everything)
+	var middle, slowest = 0, time.Duration(0)
+	for i := range 20 {
+		a := m.agent(t)
+		e := restart(t, a, fmt.Sprint("r", i))
+		e.Repeat = true
+		var wait sync.WaitGroup
+		wait.Go(func() { a.Apply(context.Background(), e) })
+		time.Sleep(rand.N(40 * time.Millisecond))
+		if i%4 == 3 {
+			syscall.Kill(a.cmd.Process.Pid, syscall.SIGSTOP) // and is then killed, as who hangs is
+			time.Sleep(10 * time.Millisecond)
+		}
+		syscall.Kill(a.cmd.Process.Pid, syscall.SIGKILL)
+		slowest = max(slowest, eventually(t, first, before, settled))
+		a.end()
+		wait.Wait()
+		m.idle(t)
+		for _, m := range first.memory(t) {
+			if m.Run == e.Run && strings.Contains(m.Outcome, "the agent was gone before the restart was over") {
+				middle++
+			}
+		}
+	}
+	if middle == 0 {
+		t.Error("no agent was killed in the middle")
+	}
+	t.Logf("killed 20 times, %d of them in the middle; as before after %s at most", middle, slowest.Round(time.Millisecond))
+}
+
+func TestRestartConfirmsItself(t *testing.T) {
+	m := newMachine(t)
+	nodetest.IP(t, "-n", m.ns, "route", "add", "10.20.1.0/24", "via", "10.98.0.1", "dev", "eth1", "proto", "static")
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	if _, err := a.Apply(t.Context(), restart(t, a, "r1")); err != nil {
+		t.Fatal(err)
+	}
+	if d := resource.Compare(before, a.read(t, nodetest.Everything)); len(d) > 0 {
+		t.Errorf("the restart changed\n%s", d)
+	}
+	m.idle(t)
+	ms := a.memory(t)
+	if len(ms) != 1 || ms[0].Pending || !ms[0].Ended || ms[0].Verb != "restart" || ms[0].By != "ann@ops" {
+		t.Errorf("the node says %v", ms)
+	}
+	// guarded besides, it waits for the confirmation
+	e := guarded(restart(t, a, "r2"), "x", time.Minute)
+	e.Repeat = true
+	if _, err := a.Apply(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if ms := a.memory(t); len(ms) != 1 || !ms[0].Pending || !ms[0].Ended || ms[0].Run != "r2" {
+		t.Errorf("the node says %v", ms)
+	}
+	if err := a.Confirm(t.Context(), "x"); err != nil {
+		t.Error(err)
+	}
+}
+
+// An agent that hangs in the middle is not waited for.
+func TestAgentThatHangsIsKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes patience")
+	}
+	m := newMachine(t)
+	first := m.agent(t)
+	before := first.read(t, nodetest.Everything)
+	a := m.agent(t)
+	e := guarded(edit(t, a, "r1", route(1)), "x", time.Second)
+	never := route(9) // is read back, so that the agent waits
+	e.Query = append(e.Query, resource.Selector{Kind: resource.KindRoute, Dst: never.Dst})
+	e.After[never.Key()] = never
+	e.Settle = engine.Duration(time.Hour)
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	wait.Go(func() { a.Apply(context.Background(), e) })
+	for first.read(t, nodetest.Everything)[route(1).Key()] == nil {
+		time.Sleep(time.Millisecond)
+	}
+	syscall.Kill(a.cmd.Process.Pid, syscall.SIGSTOP)
+	took := eventually(t, first, before, time.Second+patience+settled)
+	t.Logf("put back %s after it was armed for 1s", took.Round(time.Millisecond))
+	a.end()
+}
+
+// After the machine has started again, nothing of the old guardian is there.
+func TestReboot(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	edits := []engine.Edit{guarded(edit(t, a, "r1", route(1)), "x", time.Minute), edit(t, a, "r1", route(2))}
+	if _, err := a.ApplyAll(t.Context(), edits); err != nil {
+		t.Fatal(err)
+	}
+	f := folder{m.dir, now}
+	f.kill(watchName)
+	a.end()
+	m.idle(t)
+	nodetest.IP(t, "-n", m.ns, "route", "del", "10.20.1.0/24") // as a reboot does, but one was made lasting
+	r, err := f.pending()
+	if err != nil || r == nil {
+		t.Fatal(r, err)
+	}
+	r.Armed.Boot = "00000000-0000-4000-8000-000000000000"
+	if err := f.put(r); err != nil {
+		t.Fatal(err)
+	}
+	b := m.agent(t)
+	if d := resource.Compare(before, b.read(t, nodetest.Everything)); len(d) > 0 {
+		t.Errorf("a change of another boot stands:\n%s", d)
+	}
+	if err := b.Confirm(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "started again") || !strings.Contains(err.Error(), "put back: 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A guardian that was killed is replaced by the next agent.
+func TestGuardianIsKilled(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	folder{dir: m.dir}.kill(watchName)
+	a.end()
+	m.agent(t).end()
+	eventually(t, m.agent(t), before, settled)
+}
+
+// However many guardians there are, one puts back, once.
+func TestTwoGuardians(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	before := a.read(t, nodetest.Everything)
+	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	self, _ := os.Executable()
+	for range 5 { // one that finds another leaves at once, and well
+		if out, err := exec.Command("ip", "netns", "exec", m.ns, self, "guard", m.dir).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	// and those that look at the same time, agents that start among them, act once
+	var wait sync.WaitGroup
+	time.Sleep(time.Second)
+	for range 4 {
+		wait.Go(func() { m.agent(t) })
+	}
+	wait.Wait()
+	eventually(t, a, before, settled)
+	if err := a.Confirm(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "put back: 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What cannot be written down is not done.
+func TestFolderThatCannotBeWritten(t *testing.T) {
+	for name, before := range map[string]string{
+		"read-only": `mount -t tmpfs -o ro none "%[1]s" &&`,
+		"full":      `mount -t tmpfs -o size=16k none "%[1]s" && { head -c 20000 /dev/zero >"%[1]s/fill" 2>/dev/null; true; } &&`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			if err := os.MkdirAll(m.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			m.before = fmt.Sprintf(before, m.dir)
+			a := m.agent(t)
+			state := a.read(t, nodetest.Everything)
+			for what, e := range map[string]engine.Edit{
+				"guarded": guarded(edit(t, a, "r1", route(1)), "x", time.Second),
+				"restart": restart(t, a, "r1"),
+			} {
+				_, err := a.Apply(t.Context(), e)
+				if err == nil || engine.AsError(err).Code != engine.Unreachable || !strings.Contains(err.Error(), "could not remember") {
+					t.Errorf("%s: got %v", what, err)
+				}
+			}
+			if d := resource.Compare(state, a.read(t, nodetest.Everything)); len(d) > 0 {
+				t.Errorf("something was changed:\n%s", d)
+			}
+			if _, err := a.Apply(t.Context(), edit(t, a, "r1", route(1))); err != nil {
+				t.Errorf("a plain change: %v", err)
+			}
+			undo := engine.Edit{Undo: true, Disrupts: "link eth1", Verb: "down", Run: "r2", Want: resource.State{route(1).Key(): nil}}
+			if _, err := a.Apply(t.Context(), undo); err != nil {
+				t.Errorf("an undo: %v", err)
+			}
+		})
+	}
+}
+
+// Of many controllers that disrupt the same link at the same time one is let.
+func TestRepeatsAtOnce(t *testing.T) {
+	m := newMachine(t)
+	agents := make([]*process, 6)
+	for i := range agents {
+		agents[i] = m.agent(t)
+	}
+	errs := make([]error, len(agents))
+	var wait sync.WaitGroup
+	for i, a := range agents {
+		e := restart(t, a, fmt.Sprint("r", i))
+		wait.Go(func() { _, errs[i] = a.Apply(t.Context(), e) })
+	}
+	wait.Wait()
+	done := 0
+	for _, err := range errs {
+		if err == nil {
+			done++
+		} else if e := engine.AsError(err); e.Code != engine.LimitHit || !strings.Contains(e.Cause, "by ann@ops") || !strings.Contains(e.Cause, "link eth1 had a restart") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if done != 1 {
+		t.Errorf("%d restarts were made, want one", done)
+	}
+}

@@ -1,0 +1,117 @@
+//go:build linux
+
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// This file takes a guardian out of the reach of whoever ends SSH sessions:
+// systemd may kill all that a session has left behind, sessions of their own or
+// not. So a guardian starts another one as a transient service, and leaves once that is there. It needs
+// no timer, whose accuracy would have to be set: a guardian waits by itself.
+//
+// A unit for the next boot puts back what the machine's end has interrupted. It is
+// there only while something waits.
+
+// relieveWithin bounds the wait for systemd, and then for the other guardian to leave.
+const relieveWithin = 10 * time.Second
+
+// The unit for the next boot.
+const (
+	bootUnit   = "/etc/systemd/system/runbook-guardian.service"
+	bootWanted = "/etc/systemd/system/multi-user.target.wants/runbook-guardian.service"
+)
+
+// underSystemd reports whether systemd started this machine, and means the same
+// network and files as this process does.
+func underSystemd() bool {
+	_, err := os.Stat("/run/systemd/system")
+	_, net := namespace("net")
+	_, mnt := namespace("mnt")
+	return err == nil && net && mnt && os.Geteuid() == 0
+}
+
+// relieve has systemd start a guardian for dir, and returns once it runs.
+func relieve(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, relieveWithin)
+	defer cancel()
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	conn, err := systemd.NewWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	done := make(chan string, 1)
+	name := fmt.Sprintf("runbook-guardian-%d.service", os.Getpid())
+	property := func(name string, v any) systemd.Property {
+		return systemd.Property{Name: name, Value: dbus.MakeVariant(v)}
+	}
+	_, err = conn.StartTransientUnitContext(ctx, name, "fail", []systemd.Property{
+		systemd.PropDescription("runbook: put back what is not confirmed"),
+		systemd.PropExecStart([]string{self, "guard", dir}, false),
+		systemd.PropType("exec"),
+		property("Environment", []string{relieveVar + "=1"}),
+		property("CollectMode", "inactive-or-failed"),
+		property("TimerSlackNSec", uint64(time.Millisecond)),
+		property("TimeoutStopUSec", uint64(time.Second/time.Microsecond)), // it ignores SIGTERM, and the next boot goes on
+	}, done)
+	if err != nil {
+		return err
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return fmt.Errorf("systemd answers %q", result)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// atBoot has the next boot put back what waits in dir then. Nothing is lost
+// where it cannot be written: most of a kernel's state ends with it, and the next agent looks too.
+func atBoot(dir string) error {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`# Written by runbook while changes to this machine wait to be confirmed.
+[Unit]
+Description=runbook: put back what was not confirmed before this machine stopped
+After=network.target
+
+[Service]
+Type=oneshot
+ExecStart=%q guard %q
+`, self, dir)
+	if err := os.WriteFile(bootUnit, []byte(text), 0o644); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(bootWanted), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink(bootUnit, bootWanted); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return errors.Join(folder{dir: filepath.Dir(bootUnit)}.sync(), folder{dir: filepath.Dir(bootWanted)}.sync())
+}
+
+// notAtBoot removes what atBoot wrote.
+func notAtBoot() {
+	os.Remove(bootWanted) //nolint:errcheck // there is none, or it finds nothing to do
+	os.Remove(bootUnit)   //nolint:errcheck // as above
+}
