@@ -44,33 +44,42 @@ func Plan(w io.Writer, p *engine.Plan, format string, s Style) error {
 // group is the nodes that a plan does the same to.
 type group struct {
 	nodes []string
-	plan  *engine.NodePlan // of the first of them
+	plans []*engine.NodePlan // of these
 	lines []string
 }
 
-// groups puts nodes with the same lines together, in the order of the rollout.
+// groups puts nodes that get the same changes together, in the order of the
+// rollout. The sessions that these cut are different on each, and part none.
 func groups(p *engine.Plan) []*group {
 	byText := map[string]*group{}
 	var out []*group
 	for _, np := range p.Nodes {
-		lines := nodeLines(np)
-		text := strings.Join(lines, "\n")
+		text := strings.Join(planLines(np, nil), "\n")
 		g := byText[text]
 		if g == nil {
-			g = &group{plan: np, lines: lines}
+			g = &group{}
 			byText[text] = g
 			out = append(out, g)
 		}
 		g.nodes = append(g.nodes, np.Node)
+		g.plans = append(g.plans, np)
+	}
+	for _, g := range out {
+		g.lines = nodeLines(g.plans...)
 	}
 	return out
 }
 
-// nodeLines is what a plan does to a node, a line each, the sign first.
-func nodeLines(np *engine.NodePlan) []string {
+// nodeLines is what plans that make the same changes do to their nodes, a line
+// each, the sign first.
+func nodeLines(plans ...*engine.NodePlan) []string { return planLines(plans[0], plans) }
+
+// planLines is what np does, and what that cuts on the nodes of all.
+func planLines(np *engine.NodePlan, all []*engine.NodePlan) []string {
 	var out []string
-	for _, c := range np.Steps {
+	for i, c := range np.Steps {
 		out = append(out, changeLines(c)...)
+		out = append(out, cutLines(all, i)...)
 	}
 	for _, l := range np.Prints {
 		out = append(out, "| "+l)
@@ -214,6 +223,7 @@ type (
 		Pos     string          `json:"pos"`
 		Diff    resource.Diff   `json:"diff"`
 		Refused string          `json:"refused,omitempty"`
+		Cuts    []engine.Cut    `json:"cuts,omitempty"`
 	}
 )
 
@@ -222,7 +232,7 @@ func planJSON(w io.Writer, p *engine.Plan) error {
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {
-			cd := callDoc{Op: c.Op, Args: c.Args, Object: c.Object, Pos: c.Pos, Diff: c.Edit.Diff()}
+			cd := callDoc{Op: c.Op, Args: c.Args, Object: c.Object, Pos: c.Pos, Diff: c.Edit.Diff(), Cuts: c.Edit.Cuts}
 			if cd.Diff == nil {
 				cd.Diff = resource.Diff{}
 			}
