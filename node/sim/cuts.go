@@ -19,21 +19,7 @@ func (n *Node) cut(ctx context.Context, e *engine.Edit) error {
 	if err := n.store.load(ctx, sessionsFor(e)); err != nil {
 		return err
 	}
-	x := interruption{restart: e.Restart, diff: e.Diff()}
-	var q resource.Query
-	var concerned []resource.Sessions
-	for _, s := range resource.All[resource.Sessions](n.store.known) {
-		if !x.concerns(s) {
-			continue
-		}
-		concerned = append(concerned, s)
-		if s.Peer.IsValid() {
-			q = append(q, resource.Selector{Kind: resource.KindRoute, Covers: s.Peer.Addr()})
-		}
-		if !s.Hidden() {
-			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr})
-		}
-	}
+	concerned, q := n.concerned(&interruption{restart: e.Restart, diff: e.Diff()})
 	if len(concerned) == 0 {
 		return nil
 	}
@@ -59,6 +45,25 @@ func (n *Node) cut(ctx context.Context, e *engine.Edit) error {
 	return nil
 }
 
+// concerned returns the sessions that x may mean something to, and what must be known to say what.
+func (n *Node) concerned(x *interruption) (found []resource.Sessions, q resource.Query) {
+	for _, r := range n.store.known {
+		s, ok := r.(resource.Sessions)
+		if !ok || !x.concerns(s) {
+			continue
+		}
+		found = append(found, s)
+		if s.Peer.IsValid() {
+			q = append(q, resource.Selector{Kind: resource.KindRoute, Covers: s.Peer.Addr()})
+		}
+		if !s.Hidden() {
+			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr})
+		}
+	}
+	slices.SortFunc(found, func(a, b resource.Sessions) int { return cmp.Compare(a.Key(), b.Key()) })
+	return found, q
+}
+
 // sessionsFor selects the sessions, where e can mean anything to them.
 func sessionsFor(e *engine.Edit) resource.Query {
 	if e.Restart == "" && !slices.ContainsFunc(slices.Collect(maps.Keys(e.Want)), func(k resource.Key) bool { return carries(k.Kind()) }) {
@@ -70,7 +75,7 @@ func sessionsFor(e *engine.Edit) resource.Query {
 // carries reports whether sessions depend on resources of this kind.
 func carries(k resource.Kind) bool {
 	switch k {
-	case resource.KindLink, resource.KindAddr, resource.KindRoute, resource.KindRule, resource.KindNeigh:
+	case resource.KindLink, resource.KindAddr, resource.KindRoute, resource.KindRule, resource.KindNeigh, resource.KindNexthop:
 		return true
 	}
 	return false
@@ -101,7 +106,7 @@ func cuts(sessions []resource.Sessions, before, after resource.State, restart st
 			left = append(left, now)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b engine.Cut) int { return cmp.Compare(b.Count, a.Count) })
+	slices.SortStableFunc(out, func(a, b engine.Cut) int { return cmp.Compare(b.Count, a.Count) }) // the largest first
 	return out, left
 }
 
