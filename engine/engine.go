@@ -33,8 +33,8 @@ type Reader interface {
 // Snapshotter is a [Reader] that can tell much in one answer: a node at the far
 // end of a slow line. A Model that can have a snapshot needs no other reads.
 type Snapshotter interface {
-	// Snapshot returns all links, addresses and routes, which few is true for;
-	// or nothing, where they are more than max.
+	// Snapshot returns all links, addresses and routes, which few is true for,
+	// and the sessions; or nothing, where they are more than max.
 	Snapshot(ctx context.Context, max int) (s resource.State, few bool, err error)
 }
 
@@ -133,7 +133,8 @@ type Edit struct {
 	Undo   bool `json:"undo,omitempty"`
 }
 
-// CutsOwn reports whether e may cut the connection that runbook itself works through.
+// CutsOwn reports whether e may cut or stall the session that runbook itself
+// works through, or may do so for all that could be found out: it is risky.
 func (e Edit) CutsOwn() bool {
 	return slices.ContainsFunc(e.Cuts, func(c Cut) bool { return c.Own })
 }
@@ -156,10 +157,18 @@ type Confirmer interface {
 	Confirm(ctx context.Context, token string) error
 }
 
-// Cut is sessions that a change cuts or stalls.
+// Cut is sessions that a change interrupts: it cuts them, or it stalls them.
 type Cut struct {
 	resource.Sessions
-	Stalls bool `json:"stalls,omitempty"` // they go on after it; otherwise they are cut
+	// Stalls: they can go on after it. Otherwise they are cut: their packets
+	// find no way any more, or their address is gone.
+	Stalls bool `json:"stalls,omitempty"`
+	// To is where their packets then go, in the words of iproute2, such as "via
+	// 10.98.0.9 dev eth1": whether they go on depends on what is there. Empty
+	// where they go on as they did.
+	To string `json:"to,omitempty"`
+	// Perhaps: it may do that to some or all of them, or to none.
+	Perhaps bool `json:"perhaps,omitempty"`
 }
 
 // Diff is what e changes.

@@ -361,6 +361,7 @@ func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, er
 		} else {
 			e.Want = nil // it is compared with the node, and no more
 		}
+		e.Cuts = nil // they are for people
 		edits = append(edits, e)
 	}
 	if len(intents) > 0 {

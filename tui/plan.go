@@ -44,24 +44,28 @@ func Plan(w io.Writer, p *engine.Plan, format string, s Style) error {
 // group is the nodes that a plan does the same to.
 type group struct {
 	nodes []string
-	plan  *engine.NodePlan // of the first of them
+	plans []*engine.NodePlan // of these
 	lines []string
 }
 
-// groups puts nodes with the same lines together, in the order of the rollout.
+// groups puts nodes that get the same changes together, in the order of the
+// rollout. The sessions that these cut are different on each, and part none.
 func groups(p *engine.Plan) []*group {
 	byText := map[string]*group{}
 	var out []*group
 	for _, np := range p.Nodes {
-		lines := nodeLines(np)
-		text := strings.Join(lines, "\n")
+		text := strings.Join(planLines(np, nil), "\n")
 		g := byText[text]
 		if g == nil {
-			g = &group{plan: np, lines: lines}
+			g = &group{}
 			byText[text] = g
 			out = append(out, g)
 		}
 		g.nodes = append(g.nodes, np.Node)
+		g.plans = append(g.plans, np)
+	}
+	for _, g := range out {
+		g.lines = nodeLines(g.plans...)
 	}
 	return out
 }
@@ -77,7 +81,7 @@ func Changes(plans []*engine.NodePlan) (diff string, changes int) {
 	var b strings.Builder
 	all := groups(p)
 	for _, g := range all {
-		if len(g.plan.Steps) == 0 {
+		if len(g.plans[0].Steps) == 0 {
 			continue
 		}
 		if len(all) > 1 {
@@ -90,11 +94,16 @@ func Changes(plans []*engine.NodePlan) (diff string, changes int) {
 	return b.String(), changes
 }
 
-// nodeLines is what a plan does to a node, a line each, the sign first.
-func nodeLines(np *engine.NodePlan) []string {
+// nodeLines is what plans that make the same changes do to their nodes, a line
+// each, the sign first.
+func nodeLines(plans ...*engine.NodePlan) []string { return planLines(plans[0], plans) }
+
+// planLines is what np does, and what that cuts on the nodes of all.
+func planLines(np *engine.NodePlan, all []*engine.NodePlan) []string {
 	var out []string
-	for _, c := range np.Steps {
+	for i, c := range np.Steps {
 		out = append(out, changeLines(c)...)
+		out = append(out, cutLines(all, i)...)
 	}
 	for _, l := range np.Prints {
 		out = append(out, "| "+l)
@@ -238,6 +247,7 @@ type (
 		Pos     string          `json:"pos"`
 		Diff    resource.Diff   `json:"diff"`
 		Refused string          `json:"refused,omitempty"`
+		Cuts    []engine.Cut    `json:"cuts,omitempty"`
 	}
 )
 
@@ -246,7 +256,7 @@ func planJSON(w io.Writer, p *engine.Plan) error {
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {
-			cd := callDoc{Op: c.Op, Args: c.Args, Object: c.Object, Pos: c.Pos, Diff: c.Edit.Diff()}
+			cd := callDoc{Op: c.Op, Args: c.Args, Object: c.Object, Pos: c.Pos, Diff: c.Edit.Diff(), Cuts: c.Edit.Cuts}
 			if cd.Diff == nil {
 				cd.Diff = resource.Diff{}
 			}

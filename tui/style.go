@@ -40,13 +40,14 @@ func (s Style) bold(text string) string { return s.wrap(strong, text) }
 
 // line colours a line of a diff by its sign.
 func (s Style) line(l string) string {
+	if strings.HasPrefix(strings.TrimLeft(l, " "), "! ") { // also what stands under a change
+		return s.wrap(yellow, l)
+	}
 	switch l[0] {
 	case '+':
 		return s.wrap(green, l)
 	case '-':
 		return s.wrap(red, l)
-	case '!':
-		return s.wrap(yellow, l)
 	case '=':
 		return s.wrap(dim, l)
 	}

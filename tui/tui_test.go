@@ -87,6 +87,56 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Nodes with the same changes stand together, whatever sessions these cut.
+func TestPlanWithSessions(t *testing.T) {
+	want := resource.Of(route("10.98.0.1"))
+	to := func(peer string, n int) resource.Sessions {
+		return resource.Sessions{Local: netip.MustParseAddr("10.98.0.2"), Peer: netip.MustParseAddrPort(peer), Dev: "eth1", Count: n}
+	}
+	own := to("192.0.2.1:0", 1)
+	own.Own, own.Port = true, 22
+	clients := to("[2001:db8:1234:5678::9abc]:0", 40)
+	clients.Port = 443
+	node := func(name string, cuts ...engine.Cut) *engine.NodePlan {
+		s := step(resource.State{}, want)
+		s.Edit.Cuts = cuts
+		return &engine.NodePlan{Node: name, Steps: []engine.PlannedChange{s}}
+	}
+	stall := func(s resource.Sessions) engine.Cut { return engine.Cut{Sessions: s, Stalls: true} }
+	other := node("db-1",
+		engine.Cut{Sessions: to("10.20.0.1:5432", 62), Stalls: true, To: "via 10.98.0.9 dev eth1"},
+		engine.Cut{Sessions: to("[2001:db8:1234:5678::9abc]:5432", 3)},
+		engine.Cut{Sessions: resource.Sessions{Dev: "eth1", Count: 9000}, Perhaps: true, Stalls: true},
+		engine.Cut{Sessions: own, Perhaps: true}, engine.Cut{Sessions: clients, Perhaps: true},
+		engine.Cut{Sessions: resource.HiddenOwn, Perhaps: true})
+	other.Prints = []string{"so that it stands alone"}
+	p := &engine.Plan{
+		Source: engine.Source{Main: "add_route.star"},
+		Used:   engine.Used{engine.LimitNodes: 4},
+		Nodes: []*engine.NodePlan{
+			node("web-1", stall(to("10.98.0.20:5432", 62)), stall(clients), stall(to("10.98.0.21:80", 20)), stall(to("10.98.0.21:81", 1)), stall(to("10.98.0.22:80", 1)), stall(own)),
+			node("web-2", stall(to("10.98.0.20:5432", 60))),
+			node("web-3"), other,
+		},
+	}
+	single := *p
+	single.Nodes = p.Nodes[:1]
+	for name, p := range map[string]*engine.Plan{"sessions": p, "sessions-one": &single} {
+		for _, format := range []string{"text", "markdown", "json"} {
+			var b bytes.Buffer
+			if err := tui.Plan(&b, p, format, tui.Style{}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+"."+format, b.String())
+			for line := range strings.Lines(b.String()) {
+				if len(line) > 81 && format == "text" {
+					t.Errorf("%d columns: %s", len(line)-1, line)
+				}
+			}
+		}
+	}
+}
+
 func TestColour(t *testing.T) {
 	var b bytes.Buffer
 	if err := tui.Plan(&b, plan(), "text", tui.Style{Colour: true}); err != nil {

@@ -5,22 +5,32 @@ import (
 	"net/netip"
 )
 
-// KindSession is the kind of [Sessions].
+// KindSession is the kind of a [Sessions].
 const KindSession Kind = "session"
 
 // Sessions are established TCP sessions of the node that agree in everything
 // but one port, and how the kernel sends their packets at present. They come and go: no
 // comparison sees them, and no operation changes them. They say what a change
 // to a link, an address or a route would cut.
+//
+// Where a node has too many to tell them all apart, the rest is summed: Peer is
+// zero, and where these too are many, Local and Route are as well.
 type Sessions struct {
-	Local netip.Addr     `json:"local"`
-	Peer  netip.AddrPort `json:"peer"`            // Port 0: the peer is the client, of Port here
+	Local netip.Addr     `json:"local,omitzero"`
+	Peer  netip.AddrPort `json:"peer,omitzero"`   // Port 0: the peer is the client, of Port here
 	Port  uint16         `json:"port,omitempty"`  // of the node, where it is the server
-	Dev   string         `json:"dev,omitempty"`   // the link that their packets leave by
+	Dev   string         `json:"dev,omitempty"`   // the link that their packets leave by; lo within the node
 	Route Key            `json:"route,omitempty"` // the route that their packets take
-	Own   bool           `json:"own,omitempty"`   // among them is the one that runbook itself works through
+	Own   bool           `json:"own,omitempty"`   // it is the one that runbook itself works through
 	Count int            `json:"sessions"`
 }
+
+// HiddenOwn stands for the session that runbook works through where it could
+// not be told which that is, or how it gets out of the node.
+var HiddenOwn = Sessions{Own: true}
+
+// Hidden reports whether nothing is known of s but that it is runbook's own.
+func (s Sessions) Hidden() bool { return s.Own && s.Dev == "" }
 
 // Key implements [Resource].
 func (s Sessions) Key() Key {
@@ -33,10 +43,29 @@ func (s Sessions) Match(q Selector) bool { return q.Name == "" || q.Name == s.De
 // Volatile implements [Resource].
 func (s Sessions) Volatile() bool { return true }
 
+// Far is the other end: "10.98.0.20:5432", or "clients of port 443" where the
+// node is the server; "" where the peers are not told apart.
+func (s Sessions) Far() string {
+	switch {
+	case !s.Peer.IsValid():
+		return ""
+	case s.Peer.Port() == 0:
+		return fmt.Sprintf("clients of port %d", s.Port)
+	default:
+		return s.Peer.String()
+	}
+}
+
 func (s Sessions) String() string {
-	far := s.Peer.String()
-	if s.Peer.Port() == 0 {
-		far = fmt.Sprintf("%s to port %d", s.Peer.Addr(), s.Port)
+	if s.Hidden() {
+		return "runbook's own, which cannot be told from others"
+	}
+	far := s.Far()
+	switch {
+	case far == "":
+		far = "others"
+	case s.Port != 0:
+		far = fmt.Sprintf("%s at %s", far, s.Peer.Addr())
 	}
 	return fmt.Sprintf("%d with %s dev %s", s.Count, far, s.Dev)
 }

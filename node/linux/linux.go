@@ -16,6 +16,7 @@
 //	encode.go     Route to bytes
 //	apply.go      compare, change, put back, read back
 //	converge.go   from the routes of one identity to others, message by message
+//	session.go    TCP sessions over sock_diag; way.go and own.go serve it
 //	link.go, addr.go, rule.go, neigh.go, nexthop.go, facts.go
 package linux
 
@@ -99,7 +100,7 @@ func (n *Node) Read(ctx context.Context, q resource.Query) (resource.State, erro
 }
 
 // Snapshot implements engine.Snapshotter. Of a node with more than max routes
-// it reads no more than so many.
+// it reads no more than so many. Sessions do not count: they are few groups always.
 func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
 	routes, err := n.routes(ctx, resource.Query{{Kind: resource.KindRoute}}, max)
 	if errors.Is(err, errTooMany) {
@@ -115,13 +116,13 @@ func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, err
 	for _, r := range routes {
 		out[r.Key()] = r.Route
 	}
-	return out, true, nil
+	return out, true, n.readSessions(ctx, resource.Query{{Kind: resource.KindSession}}, out)
 }
 
 // readOthers reads what q selects of everything but routes.
 func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State, error) {
 	out := resource.State{}
-	var links, addrs, rules, neighs, nexthops resource.Query
+	var links, addrs, rules, neighs, nexthops, sessions resource.Query
 	for _, s := range q {
 		switch s.Kind {
 		case resource.KindLink:
@@ -134,6 +135,8 @@ func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State
 			neighs = append(neighs, s)
 		case resource.KindNexthop:
 			nexthops = append(nexthops, s)
+		case resource.KindSession:
+			sessions = append(sessions, s)
 		case resource.KindRoute:
 		case resource.KindMemory: // a kernel has none: node/guard adds it
 		case resource.KindFacts:
@@ -146,6 +149,6 @@ func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State
 			return nil, fmt.Errorf("a linux node has no resources of the kind %q", s.Kind)
 		}
 	}
-	return out, errors.Join(n.links(ctx, links, out), n.addrs(ctx, addrs, out),
-		n.rules(ctx, rules, out), n.neighs(ctx, neighs, out), n.nexthops(ctx, nexthops, out))
+	return out, errors.Join(n.links(ctx, links, out), n.addrs(ctx, addrs, out), n.rules(ctx, rules, out),
+		n.neighs(ctx, neighs, out), n.nexthops(ctx, nexthops, out), n.readSessions(ctx, sessions, out))
 }

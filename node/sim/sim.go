@@ -108,7 +108,7 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 func (n *Node) Close() error { return nil }
 
 func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
-	q := append(resource.Query(nil), e.Query...)
+	q := append(sessionsFor(e), e.Query...)
 	for _, k := range order(e.Want) {
 		q = append(q, needs(k, e.Want[k])...)
 	}
@@ -135,8 +135,9 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 	if refused != nil {
 		w.undo()
 		e.After = e.Before.Clone()
+		return refused
 	}
-	return refused
+	return n.cut(ctx, e)
 }
 
 // unpredictable is the error for what the model does not cover.

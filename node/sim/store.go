@@ -37,7 +37,10 @@ func (s *store) snapshot(ctx context.Context) error {
 		return err
 	}
 	s.known = all
-	s.read = resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute}, {Kind: resource.KindMemory}}
+	s.read = resource.Query{
+		{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute},
+		{Kind: resource.KindMemory}, {Kind: resource.KindSession},
+	}
 	return nil
 }
 

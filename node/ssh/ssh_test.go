@@ -238,9 +238,6 @@ func TestShellThatTalks(t *testing.T) {
 }
 
 func TestSudo(t *testing.T) {
-	sudoers := func(line string) string {
-		return "echo 'Defaults !fqdn' >sudoers; echo '" + line + "' >>sudoers; chmod 440 sudoers; mount --bind sudoers /etc/sudoers\n"
-	}
 	integration.Need(t, "sudo")
 	s := startServer(t, setup{user: "rbtest", script: sudoers("rbtest ALL=(root) NOPASSWD: ALL")})
 	to := s.target(t)
