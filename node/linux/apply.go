@@ -5,7 +5,6 @@ package linux
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -91,6 +90,7 @@ func unique(q resource.Query) resource.Query {
 type reading struct {
 	query  resource.Query
 	routes []route
+	left   []route // of an earlier reading, which may know a lifetime that this one does not
 	state  resource.State
 }
 
@@ -114,12 +114,7 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 	if found := now.state.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
 		return &engine.DriftError{Found: found}
 	}
-	touched, err := selectors(e.Want)
-	if err != nil {
-		return err
-	}
-	routes := slices.DeleteFunc(slices.Clone(now.routes), func(r route) bool { return !touched.Match(r.Route) })
-	groups, err := group(e.Want, routes)
+	steps, err := n.steps(now, e.Want)
 	if err != nil {
 		return err
 	}
@@ -128,16 +123,16 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
-	for i, g := range groups {
-		made, err := n.send(ctx, converge(g.now, g.want))
+	for i, s := range steps {
+		made, err := n.send(ctx, s.messages)
 		if err == nil {
 			continue
 		}
-		ours := groups[:i]
+		ours := steps[:i]
 		if made > 0 { // otherwise what is there now is somebody else's
-			ours = groups[:i+1]
+			ours = steps[:i+1]
 		}
-		if back := n.putBack(ctx, ours, touched); back != nil {
+		if back := n.putBack(ctx, ours, now); back != nil {
 			return halfDone(err, back)
 		}
 		return err
@@ -148,7 +143,7 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 // halfDone is the error of an edit that was refused in its middle and could not be put back.
 func halfDone(err, back error) error {
 	e := &engine.Error{Code: engine.Unreachable, Cause: "refused by the kernel, and so was putting back what was done before: " + back.Error(), Err: err}
-	e.Left = "some routes of this change are changed"
+	e.Left = "some resources of this change are changed"
 	var refused *engine.NodeError
 	if errors.As(err, &refused) {
 		e.Kernel = refused.Words
@@ -157,14 +152,29 @@ func halfDone(err, back error) error {
 	return e
 }
 
-// putBack makes the routes of groups what they were, last changed first.
-func (n *Node) putBack(ctx context.Context, groups []routeGroup, touched resource.Query) error {
-	routes, err := n.routes(ctx, touched, math.MaxInt)
+// putBack makes what steps have changed as it was in before.
+func (n *Node) putBack(ctx context.Context, steps []step, before reading) error {
+	was := resource.State{}
+	for _, s := range steps {
+		for _, k := range s.keys {
+			was[k] = before.state[k]
+		}
+	}
+	touched, err := selectors(was)
 	if err != nil {
 		return err
 	}
-	for _, g := range slices.Backward(groups) {
-		if _, err := n.send(ctx, converge(ofIdentity(routes, g.key), g.now)); err != nil {
+	now, err := n.read(ctx, unique(touched))
+	if err != nil {
+		return err
+	}
+	now.left = before.routes // a lifetime goes on from where it was
+	back, err := n.steps(now, was)
+	if err != nil {
+		return err
+	}
+	for _, s := range back {
+		if _, err := n.send(ctx, s.messages); err != nil {
 			return err
 		}
 	}
@@ -175,13 +185,12 @@ func (n *Node) putBack(ctx context.Context, groups []routeGroup, touched resourc
 // returns how many it carried out.
 func (n *Node) send(ctx context.Context, messages []message) (made int, err error) {
 	for _, m := range messages {
-		deleting := m.kind == unix.RTM_DELROUTE
-		payload, err := n.encodeRoute(m.route, deleting)
+		payload, err := m.payload(n)
 		if err != nil {
 			return made, err
 		}
 		err = n.exchange(ctx, m.kind, m.flags|unix.NLM_F_ACK, payload, 0, nil)
-		if deleting && errors.Is(err, unix.ESRCH) { // somebody was faster: it is as wanted
+		if m.gone != nil && m.gone(err) { // somebody was faster: it is as wanted
 			continue
 		}
 		if err != nil {
@@ -214,20 +223,4 @@ func (n *Node) settle(ctx context.Context, e engine.Edit, all resource.Query) (r
 			return now, nil, ctx.Err()
 		}
 	}
-}
-
-// selectors selects the routes that share an identity with a key of want.
-func selectors(want resource.State) (resource.Query, error) {
-	var q resource.Query
-	for _, k := range want.Keys() {
-		if k.Kind() != resource.KindRoute {
-			return nil, fmt.Errorf("%s: a linux node changes routes only, so far", k)
-		}
-		id, err := parseKey(k)
-		if err != nil {
-			return nil, err
-		}
-		q = append(q, resource.Selector{Kind: resource.KindRoute, Dst: id.dst, Table: id.table})
-	}
-	return q, nil
 }

@@ -3,7 +3,7 @@
 package linux
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -19,19 +19,52 @@ import (
 // routeGroup is all routes of one identity: those that are there, and those
 // that should be, each in the order in which the kernel tries them.
 type routeGroup struct {
-	key       resource.Key // of the first
+	key       resource.Key   // of the first
+	keys      []resource.Key // that are wanted, and those that are there
 	now, want []route
 }
 
-// message is one request to the kernel.
-type message struct {
-	kind, flags int
-	route       route
+// touchedRoutes selects the routes that share an identity with the one under k.
+func touchedRoutes(k resource.Key) (resource.Query, error) {
+	id, err := parseKey(k)
+	return resource.Query{{Kind: resource.KindRoute, Dst: id.dst, Table: id.table}}, err
 }
 
-// group puts together what want says of each identity and what is there. The
-// groups are in the order in which they are to be changed.
-func group(want resource.State, routes []route) ([]routeGroup, error) {
+// routeSteps turns the routes of now into those of want, identity by identity.
+func (n *Node) routeSteps(now reading, want resource.State) ([]step, error) {
+	var touched resource.Query
+	for k := range want {
+		q, err := touchedRoutes(k)
+		if err != nil {
+			return nil, err
+		}
+		touched = append(touched, q...)
+	}
+	routes := slices.DeleteFunc(slices.Clone(now.routes), func(r route) bool { return !touched.Match(r.Route) })
+	groups, err := group(want, routes, now.left)
+	if err != nil {
+		return nil, err
+	}
+	var out []step
+	for _, g := range groups {
+		out = append(out, step{keys: g.keys, rank: g.rank(), messages: converge(g.now, g.want)})
+	}
+	return out, nil
+}
+
+// routeMessage creates or deletes r.
+func routeMessage(kind, flags int, r route) message {
+	deleting := kind == unix.RTM_DELROUTE
+	return message{
+		kind: kind, flags: flags,
+		payload: func(n *Node) ([]byte, error) { return n.encodeRoute(r, deleting) },
+		gone:    func(err error) bool { return deleting && errors.Is(err, unix.ESRCH) },
+	}
+}
+
+// group puts together what want says of each identity and what is there. What
+// is left of a lifetime that the node no longer knows is in left.
+func group(want resource.State, routes, left []route) ([]routeGroup, error) {
 	slots := map[resource.Key]map[int]*route{}
 	for _, k := range want.Keys() {
 		id, err := parseKey(k)
@@ -51,6 +84,9 @@ func group(want resource.State, routes []route) ([]routeGroup, error) {
 			continue
 		}
 		now := slot[id.nth]
+		if i := slices.IndexFunc(left, func(l route) bool { return l.Key() == k }); i >= 0 && (now == nil || !now.Expires) {
+			now = &left[i]
+		}
 		if r.Expires && (now == nil || !now.Expires) {
 			return nil, fmt.Errorf("route %s: it has a lifetime, and nothing says how much is left of it", r)
 		}
@@ -66,11 +102,13 @@ func group(want resource.State, routes []route) ([]routeGroup, error) {
 		for _, i := range sortedKeys(slot) {
 			g.want = append(g.want, *slot[i])
 		}
+		for _, r := range append(slices.Clone(g.now), g.want...) {
+			g.keys = append(g.keys, r.Key())
+		}
+		slices.Sort(g.keys)
+		g.keys = slices.Compact(g.keys)
 		out = append(out, g)
 	}
-	slices.SortFunc(out, func(a, b routeGroup) int {
-		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.key, b.key))
-	})
 	return out, nil
 }
 
@@ -89,13 +127,13 @@ func sortedKeys(m map[int]*route) []int {
 func (g routeGroup) rank() int {
 	switch {
 	case len(g.want) > 0 && onLink(g.want):
-		return 0
+		return rankLinkRoute
 	case len(g.want) > 0:
-		return 1
+		return rankGatewayRoute
 	case !onLink(g.now):
-		return 2
+		return rankGatewayRouteGone
 	default:
-		return 3
+		return rankLinkRouteGone
 	}
 }
 
@@ -136,7 +174,7 @@ func converge(now, want []route) []message {
 	if excess, ok := minus(now, want); ok {
 		var out []message
 		for _, r := range slices.Backward(excess) {
-			out = append(out, message{unix.RTM_DELROUTE, 0, r})
+			out = append(out, routeMessage(unix.RTM_DELROUTE, 0, r))
 		}
 		return out
 	}
@@ -147,7 +185,7 @@ func converge(now, want []route) []message {
 	var out []message
 	first := min(max(kept, 1), len(now)) // now[0] is not deleted but replaced
 	for _, r := range slices.Backward(now[first:]) {
-		out = append(out, message{unix.RTM_DELROUTE, 0, r})
+		out = append(out, routeMessage(unix.RTM_DELROUTE, 0, r))
 	}
 	for i, r := range want[kept:] {
 		flags := create | unix.NLM_F_APPEND
@@ -157,7 +195,7 @@ func converge(now, want []route) []message {
 		case kept+i == 0: // the kernel replaces the first of an identity
 			flags = create | unix.NLM_F_REPLACE
 		}
-		out = append(out, message{unix.RTM_NEWROUTE, flags, r})
+		out = append(out, routeMessage(unix.RTM_NEWROUTE, flags, r))
 	}
 	return out
 }

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,29 +12,8 @@ import (
 // look at, in which order changes are made, and which of them are not modelled.
 // route4.go and route6.go hold the kernel's own rules.
 
-// order returns the keys of want in the order in which they are made: routes
-// straight onto a link, then those through a gateway, which may be reached over
-// the first, then what goes.
-func order(want resource.State) []resource.Key {
-	keys := want.Keys()
-	rank := func(k resource.Key) int {
-		r, ok := want[k].(resource.Route)
-		switch {
-		case want[k] == nil:
-			return 2
-		case ok && slices.ContainsFunc(r.Hops, func(h resource.Hop) bool { return h.Via.IsValid() }):
-			return 1
-		default:
-			return 0
-		}
-	}
-	slices.SortStableFunc(keys, func(a, b resource.Key) int { return rank(a) - rank(b) })
-	return keys
-}
-
-// needs returns what must be known to foresee that k becomes want. It may be
-// more than the outcome then rests on, but is enough: it is fetched at once.
-func needs(k resource.Key, want resource.Resource) resource.Query {
+// needsRoute returns what must be known to foresee that the route under k becomes want.
+func needsRoute(k resource.Key, want resource.Resource) resource.Query {
 	route, ok := want.(resource.Route)
 	if !ok {
 		if p, table, ok := slotOf(k); ok {
@@ -83,64 +61,8 @@ func slotOf(k resource.Key) (netip.Prefix, resource.Table, bool) {
 	return id.Dst, id.Table, err == nil
 }
 
-// kernel is one change on its way: a copy of the state that it is tried on,
-// and what was looked at.
-type kernel struct {
-	state     resource.State // changed in place: a copy for each prediction would cost more than the rest
-	footprint resource.Query
-	was       resource.State // of the keys that were changed: what they were; see set
-	unknown   []resource.Key // of these: those that state did not have
-}
-
-// set makes k what r is, and remembers what it was.
-func (w *kernel) set(k resource.Key, r resource.Resource) {
-	if _, again := w.was[k]; !again {
-		old, known := w.state[k]
-		if !known {
-			w.unknown = append(w.unknown, k)
-		}
-		if w.was == nil {
-			w.was = resource.State{}
-		}
-		w.was[k] = old
-	}
-	w.state[k] = r
-}
-
-// undo makes the state what it was.
-func (w *kernel) undo() {
-	maps.Copy(w.state, w.was)
-	for _, k := range w.unknown {
-		delete(w.state, k)
-	}
-}
-
-// before is what q selected of the state before it was changed, given what it selects now.
-func (w *kernel) before(q resource.Query, now resource.State) resource.State {
-	out := now.Clone()
-	for k, r := range w.was {
-		delete(out, k)
-		if r != nil && q.Match(r) {
-			out[k] = r
-		}
-	}
-	return out
-}
-
-// look adds to the footprint.
-func (w *kernel) look(q ...resource.Selector) {
-	for _, s := range q {
-		if !slices.ContainsFunc(w.footprint, func(o resource.Selector) bool { return includes(o, s) }) {
-			w.footprint = append(w.footprint, s)
-		}
-	}
-}
-
-// make makes k what want says: a nil want is its absence.
-func (w *kernel) make(k resource.Key, want resource.Resource) error {
-	if k.Kind() != resource.KindRoute {
-		return unpredictable("a change of %s", k)
-	}
+// makeRoute makes the route under k what want says: a nil want is its absence.
+func (w *kernel) makeRoute(k resource.Key, want resource.Resource) error {
 	id, err := parseRouteKey(k)
 	if err != nil {
 		return err

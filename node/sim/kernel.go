@@ -1,0 +1,119 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+
+	"runbook/engine/resource"
+)
+
+// This file is what changes of every kind have in common: in which order they
+// are made, what they look at, and how they are taken back. What the kernel makes of a
+// change stands in the file of its kind.
+
+// order returns the keys of want in the order in which they are made, that of
+// a linux node: what something rests on first, then what goes, in the reverse order.
+func order(want resource.State) []resource.Key {
+	keys := want.Keys()
+	slices.SortStableFunc(keys, func(a, b resource.Key) int { return rank(a, want[a]) - rank(b, want[b]) })
+	return keys
+}
+
+// goes is added to the rank of what goes.
+const goes = 100
+
+func rank(k resource.Key, want resource.Resource) int {
+	r := map[resource.Kind]int{
+		resource.KindLink: 1, resource.KindAddr: 2, resource.KindNexthop: 3, resource.KindNeigh: 5,
+		resource.KindRoute: 6, resource.KindRule: 8,
+	}[k.Kind()]
+	switch want := want.(type) {
+	case nil:
+		return goes - r
+	case resource.Link:
+		if !want.Up {
+			return goes - r
+		}
+	case resource.Nexthop:
+		if len(want.Group) > 0 {
+			return r + 1
+		}
+	case resource.Route:
+		if slices.ContainsFunc(want.Hops, func(h resource.Hop) bool { return h.Via.IsValid() }) || want.NHID != 0 {
+			return r + 1
+		}
+	}
+	return r
+}
+
+// needs returns what must be known to foresee that k becomes want. It may be
+// more than the outcome then rests on, but is enough: it is fetched at once.
+func needs(k resource.Key, want resource.Resource) resource.Query {
+	switch k.Kind() {
+	case resource.KindRoute:
+		return needsRoute(k, want)
+	}
+	return nil
+}
+
+// make makes k what want says: a nil want is its absence.
+func (w *kernel) make(k resource.Key, want resource.Resource) error {
+	switch k.Kind() {
+	case resource.KindRoute:
+		return w.makeRoute(k, want)
+	}
+	return unpredictable("a change of %s", k)
+}
+
+// kernel is one change on its way: a copy of the state that it is tried on,
+// and what was looked at.
+type kernel struct {
+	state     resource.State // changed in place: a copy for each prediction would cost more than the rest
+	footprint resource.Query
+	was       resource.State // of the keys that were changed: what they were; see set
+	unknown   []resource.Key // of these: those that state did not have
+}
+
+// set makes k what r is, and remembers what it was.
+func (w *kernel) set(k resource.Key, r resource.Resource) {
+	if _, again := w.was[k]; !again {
+		old, known := w.state[k]
+		if !known {
+			w.unknown = append(w.unknown, k)
+		}
+		if w.was == nil {
+			w.was = resource.State{}
+		}
+		w.was[k] = old
+	}
+	w.state[k] = r
+}
+
+// undo makes the state what it was.
+func (w *kernel) undo() {
+	maps.Copy(w.state, w.was)
+	for _, k := range w.unknown {
+		delete(w.state, k)
+	}
+}
+
+// before is what q selected of the state before it was changed, given what it selects now.
+func (w *kernel) before(q resource.Query, now resource.State) resource.State {
+	out := now.Clone()
+	for k, r := range w.was {
+		delete(out, k)
+		if r != nil && q.Match(r) {
+			out[k] = r
+		}
+	}
+	return out
+}
+
+// look adds to the footprint.
+func (w *kernel) look(q ...resource.Selector) {
+	for _, s := range q {
+		if !slices.ContainsFunc(w.footprint, func(o resource.Selector) bool { return includes(o, s) }) {
+			w.footprint = append(w.footprint, s)
+		}
+	}
+}
