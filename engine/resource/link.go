@@ -1,6 +1,9 @@
 package resource
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // KindLink is the kind of a [Link].
 const KindLink Kind = "link"
@@ -17,21 +20,23 @@ type Link struct {
 	Master  string `json:"master,omitempty"` // the bridge or bond that it is a port of
 	NoARP   bool   `json:"noarp,omitempty"`
 	Alias   string `json:"alias,omitempty"`
+	MaxMTU  int    `json:"max_mtu,omitempty"` // what its driver takes; 0: it does not say
 	// Conf is what decides about the addresses and routes of the link when it or they change.
 	Conf LinkConf `json:"conf,omitzero"`
 }
 
 // LinkConf is sysctls of a link, as they are in force: what all links and the
-// link itself are set to, taken together as the kernel does.
+// link itself are set to, taken together as the kernel does. Zero is how a link comes.
 type LinkConf struct {
 	PromoteSecondaries bool  `json:"promote_secondaries,omitempty"` // IPv4: a secondary address outlives its primary
 	IgnoreLinkdown4    bool  `json:"ignore_linkdown4,omitempty"`    // ignore_routes_with_linkdown
 	IgnoreLinkdown6    bool  `json:"ignore_linkdown6,omitempty"`
 	KeepAddrOnDown     bool  `json:"keep_addr_on_down,omitempty"` // IPv6: permanent addresses stay when the link goes down
 	DisableIPv6        bool  `json:"disable_ipv6,omitempty"`
-	AcceptRA           bool  `json:"accept_ra,omitempty"`     // in force: it would take router advertisements
-	AddrGenMode        uint8 `json:"addr_gen_mode,omitempty"` // of link-local addresses: IN6_ADDR_GEN_MODE_*; 0 from the MAC, 1 none
-	AcceptDAD          bool  `json:"accept_dad,omitempty"`    // duplicate address detection is on
+	Forwarding6        bool  `json:"forwarding6,omitempty"`   // IPv6: it is a router's, with anycast addresses
+	NoRA               bool  `json:"no_ra,omitempty"`         // IPv6: it takes no router advertisements
+	NoDAD              bool  `json:"no_dad,omitempty"`        // IPv6: addresses are not tried before they are used
+	AddrGenMode        uint8 `json:"addr_gen_mode,omitempty"` // of link-local addresses: 0 from the MAC, 1 none, 2 and 3 from a secret
 }
 
 // LinkKey is the key of the link called name.
@@ -63,7 +68,27 @@ func (l Link) String() string {
 	if l.Alias != "" {
 		s += fmt.Sprintf(" alias %q", l.Alias)
 	}
-	return s
+	return s + l.Conf.String()
+}
+
+// String is what is not as a link comes, each after a space.
+func (c LinkConf) String() string {
+	var b strings.Builder
+	for _, f := range []struct {
+		is   bool
+		word string
+	}{
+		{c.PromoteSecondaries, "promote_secondaries"}, {c.IgnoreLinkdown4, "ignore_linkdown4"}, {c.IgnoreLinkdown6, "ignore_linkdown6"},
+		{c.KeepAddrOnDown, "keep_addr_on_down"}, {c.DisableIPv6, "disable_ipv6"}, {c.Forwarding6, "forwarding6"}, {c.NoRA, "no_ra"}, {c.NoDAD, "no_dad"},
+	} {
+		if f.is {
+			b.WriteString(" " + f.word)
+		}
+	}
+	if c.AddrGenMode != 0 {
+		fmt.Fprintf(&b, " addrgenmode %d", c.AddrGenMode)
+	}
+	return b.String()
 }
 
 func upDown(up bool) string {

@@ -90,6 +90,14 @@ func decodeLink(msg []byte, names *names) (resource.Link, error) {
 	var err error
 	for kind, a := range attrs(msg[unix.SizeofIfInfomsg:]) {
 		switch kind {
+		case unix.IFLA_MAX_MTU:
+			if max := u32(a); max < 1<<31 {
+				l.MaxMTU = int(max)
+			}
+		case unix.IFLA_AF_SPEC:
+			if hardware != unix.ARPHRD_LOOPBACK {
+				l.Conf = decodeConf(value(a), names.node)
+			}
 		case unix.IFLA_IFNAME:
 			l.Name = text(a)
 		case unix.IFLA_ADDRESS:

@@ -101,7 +101,9 @@ const nodad = 0x02 // IFA_F_NODAD
 func usualState() resource.State {
 	s := sim.Loopback()
 	veth := func(name, mac string) resource.Link {
-		return resource.Link{Name: name, Type: "veth", MAC: mac, MTU: 1500, Up: true, Carrier: true}
+		return resource.Link{
+			Name: name, Type: "veth", MAC: mac, MTU: 1500, MaxMTU: 65535, Up: true, Carrier: true, Conf: resource.LinkConf{AddrGenMode: 1},
+		}
 	}
 	p := netip.MustParsePrefix
 	sim.Attach(s, veth("eth0", "02:00:00:00:00:01"), nodad, p("10.99.0.2/16"), p("fe80::ff:fe00:1/64"))
@@ -122,7 +124,9 @@ func noCarrierState() resource.State {
 	return withEth1(usualState(), func(l *resource.Link) { l.Carrier = false })
 }
 
-func noIPv6State() resource.State { return withoutIPv6(usualState(), "eth1") }
+func noIPv6State() resource.State {
+	return withEth1(withoutIPv6(usualState(), "eth1"), func(l *resource.Link) { l.Conf.DisableIPv6 = true })
+}
 
 func labState() resource.State {
 	s := sim.LabNode("node-1", 1)

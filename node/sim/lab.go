@@ -27,7 +27,7 @@ func LabNode(name string, i int) resource.State {
 			data[14], data[15] = x, y
 			addrs = append(addrs, netip.PrefixFrom(netip.AddrFrom16(data), 64))
 		}
-		Attach(s, resource.Link{Name: dev, Type: "veth", MAC: mac, MTU: 1500, Up: true, Carrier: true}, 0, addrs...)
+		Attach(s, resource.Link{Name: dev, Type: "veth", MAC: mac, MTU: 1500, MaxMTU: 65535, Up: true, Carrier: true}, 0, addrs...)
 	}
 	facts := resource.Facts{
 		Hostname: name, OS: "debian", Version: "12", Kernel: "6.18.0", Arch: runtime.GOARCH, CPUs: 1, Memory: 1 << 30,
