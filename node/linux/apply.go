@@ -114,30 +114,52 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 	if found := now.state.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
 		return &engine.DriftError{Found: found}
 	}
-	steps, err := n.steps(now, e.Want)
-	if err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
-	for i, s := range steps {
-		made, err := n.send(ctx, s.messages)
-		if err == nil {
-			continue
-		}
-		ours := steps[:i]
-		if made > 0 { // otherwise what is there now is somebody else's
-			ours = steps[:i+1]
-		}
-		if back := n.putBack(ctx, ours, now); back != nil {
-			return halfDone(err, back)
-		}
-		return err
+	made, err := n.make(ctx, e.Want, now)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if back := n.putBack(ctx, made, now); back != nil {
+		return halfDone(err, back)
+	}
+	return err
+}
+
+// make has the kernel do all steps to want. It returns those that it has begun,
+// all of them or up to the one that was refused.
+func (n *Node) make(ctx context.Context, want resource.State, now reading) (made []step, err error) {
+	for again := true; again; {
+		again = false
+		steps, err := n.steps(now, want)
+		if err != nil {
+			return made, err
+		}
+		for _, s := range steps {
+			sent, err := n.send(ctx, s.messages)
+			if sent > 0 || err == nil { // otherwise what is there now is somebody else's
+				made = append(made, s)
+			}
+			if err == nil && s.then != nil {
+				err = s.then(ctx)
+			}
+			if err != nil {
+				return made, err
+			}
+			if s.spreads { // what is left to do is what the kernel has not done by itself
+				left := now.left
+				if now, err = n.read(ctx, now.query); err != nil {
+					return made, err
+				}
+				now.left, again = left, true
+				break
+			}
+		}
+	}
+	return made, nil
 }
 
 // halfDone is the error of an edit that was refused in its middle and could not be put back.
@@ -152,33 +174,28 @@ func halfDone(err, back error) error {
 	return e
 }
 
-// putBack makes what steps have changed as it was in before.
+// putBack makes what steps have changed as it was before.
 func (n *Node) putBack(ctx context.Context, steps []step, before reading) error {
 	was := resource.State{}
+	spreads := false
 	for _, s := range steps {
+		spreads = spreads || s.spreads
 		for _, k := range s.keys {
 			was[k] = before.state[k]
 		}
 	}
-	touched, err := selectors(was)
+	now, err := n.read(ctx, before.query)
 	if err != nil {
 		return err
 	}
-	now, err := n.read(ctx, unique(touched))
-	if err != nil {
-		return err
-	}
-	now.left = before.routes // a lifetime goes on from where it was
-	back, err := n.steps(now, was)
-	if err != nil {
-		return err
-	}
-	for _, s := range back {
-		if _, err := n.send(ctx, s.messages); err != nil {
-			return err
+	if spreads { // the kernel has changed more
+		for _, c := range resource.Compare(before.state, now.state) {
+			was[c.Key] = c.Before
 		}
 	}
-	return nil
+	now.left = before.routes // a lifetime goes on from where it was
+	_, err = n.make(ctx, was, now)
+	return err
 }
 
 // send has the kernel carry out messages, up to the first that it refuses, and

@@ -4,6 +4,7 @@ package linux
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 
@@ -18,6 +19,8 @@ type step struct {
 	keys     []resource.Key // that it changes
 	rank     int
 	messages []message
+	spreads  bool                        // the kernel changes more with it: what is left to do depends on that
+	then     func(context.Context) error // waits until the kernel has; nil: it has at once
 }
 
 // message is one request to the kernel.
@@ -60,6 +63,7 @@ type kindOf struct {
 
 // kinds has every kind that can be changed.
 var kinds = map[resource.Kind]kindOf{
+	resource.KindLink:  {touchedLink, (*Node).linkSteps},
 	resource.KindRoute: {touchedRoutes, (*Node).routeSteps},
 }
 

@@ -52,6 +52,8 @@ func needs(k resource.Key, want resource.Resource) resource.Query {
 	switch k.Kind() {
 	case resource.KindRoute:
 		return needsRoute(k, want)
+	case resource.KindLink:
+		return needsLink(linkOf(k))
 	}
 	return nil
 }
@@ -61,6 +63,8 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 	switch k.Kind() {
 	case resource.KindRoute:
 		return w.makeRoute(k, want)
+	case resource.KindLink:
+		return w.makeLink(k, want)
 	}
 	return unpredictable("a change of %s", k)
 }

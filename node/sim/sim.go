@@ -41,6 +41,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -97,7 +98,7 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 	if found := n.store.known.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
 		return nil, &engine.DriftError{Found: found}
 	}
-	wanted := engine.Edit{Want: e.Want}
+	wanted := engine.Edit{Want: e.Want, Restart: e.Restart}
 	if err := n.predict(ctx, &wanted); err != nil {
 		return nil, err
 	}
@@ -112,6 +113,9 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 	for _, k := range order(e.Want) {
 		q = append(q, needs(k, e.Want[k])...)
 	}
+	if e.Restart != "" {
+		q = append(q, needsLink(e.Restart)...)
+	}
 	// What the node remembers is wanted by whoever predicts a change: it comes with the rest.
 	if err := n.store.load(ctx, append(q, resource.Selector{Kind: resource.KindMemory})); err != nil {
 		return err
@@ -123,6 +127,9 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 		if refused = w.make(k, e.Want[k]); refused != nil {
 			break
 		}
+	}
+	if refused == nil && e.Restart != "" {
+		e.Lost, refused = w.restart(e.Restart)
 	}
 	// Nearly always a no-op: what the kernel looked at was foreseen by needs.
 	if err := n.store.load(ctx, w.footprint); err != nil {
@@ -137,7 +144,29 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 		e.After = e.Before.Clone()
 		return refused
 	}
+	disrupt(e)
 	return n.cut(ctx, e)
+}
+
+// carrierAndDAD is how long a link that comes up may take until its addresses are usable.
+const carrierAndDAD = 8 * time.Second
+
+// disrupt says in e what it interrupts, and gives what takes its time more of it.
+func disrupt(e *engine.Edit) {
+	if e.Restart != "" {
+		e.Disrupts, e.Verb = resource.LinkKey(e.Restart), "restart"
+		e.Settle = max(e.Settle, engine.Duration(carrierAndDAD))
+	}
+	for _, c := range e.Diff() {
+		before, _ := c.Before.(resource.Link)
+		after, _ := c.After.(resource.Link)
+		switch {
+		case before.Up && !after.Up && e.Disrupts == "":
+			e.Disrupts, e.Verb = c.Key, "down"
+		case !before.Up && after.Up:
+			e.Settle = max(e.Settle, engine.Duration(carrierAndDAD))
+		}
+	}
 }
 
 // unpredictable is the error for what the model does not cover.

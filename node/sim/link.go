@@ -1,0 +1,360 @@
+package sim
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// This file is what the kernel makes of a link that goes up or down, or gets
+// another MTU: what is lost with it, and what comes back by itself.
+
+// minMTU6 is the least MTU with which a link speaks IPv6. Below it the kernel
+// takes IPv6 off the link, which no undo could put back exactly.
+const minMTU6 = 1280
+
+// needsLink returns what must be known to foresee a change of the link name.
+func needsLink(name string) resource.Query {
+	return resource.Query{
+		{Kind: resource.KindLink}, // a hop over another link may stay alive
+		{Kind: resource.KindAddr, Name: name},
+		{Kind: resource.KindRoute, Name: name},
+		{Kind: resource.KindNeigh, Name: name},
+		{Kind: resource.KindNexthop},
+	}
+}
+
+// linkOf is the name of the link under k.
+func linkOf(k resource.Key) string { return string(k)[len("link "):] }
+
+// makeLink makes the link under k what want says.
+func (w *kernel) makeLink(k resource.Key, want resource.Resource) error {
+	name := linkOf(k)
+	w.look(resource.Selector{Kind: resource.KindLink, Name: name})
+	have, exists := resource.Get[resource.Link](w.state, k)
+	link, ok := want.(resource.Link)
+	switch {
+	case !exists:
+		return refuse("ENODEV", "")
+	case !ok:
+		return unpredictable("taking the link %s away", name)
+	}
+	same := link
+	same.Up, same.MTU, same.Carrier = have.Up, have.MTU, have.Carrier
+	switch {
+	case len(resource.Compare(resource.Of(same), resource.Of(have))) > 0:
+		return unpredictable("a change of a link but for being up and its MTU: from %s to %s", have, link)
+	case link.Up == have.Up && link.MTU == have.MTU:
+		return nil
+	}
+	if err := plain(have); err != nil {
+		return err
+	}
+	if link.MTU != have.MTU {
+		if err := w.setMTU(have, link.MTU); err != nil {
+			return err
+		}
+	}
+	if link.Up == have.Up {
+		return nil
+	}
+	w.look(needsLink(name)...)
+	if !link.Up {
+		return w.down(name)
+	}
+	return w.up4and6(name)
+}
+
+// plain is an error for a link that the model does not cover.
+func plain(l resource.Link) error {
+	switch {
+	case l.Type != "ether" && l.Type != "veth":
+		return unpredictable("a change of a link of type %s: %s", l.Type, l.Name)
+	case l.Master != "":
+		return unpredictable("a change of %s, which is a port of %s", l.Name, l.Master)
+	case l.Conf.Forwarding6:
+		return unpredictable("a change of %s, which routes IPv6", l.Name)
+	}
+	return nil
+}
+
+// setMTU gives l another MTU (dev_validate_mtu, rt6_mtu_change).
+func (w *kernel) setMTU(l resource.Link, mtu int) error {
+	switch {
+	case l.MaxMTU > 0 && mtu > l.MaxMTU:
+		return refuse("EINVAL", "mtu greater than device maximum")
+	case mtu < minMTU6 || l.MTU < minMTU6:
+		return unpredictable("an MTU below %d, with which %s does not speak IPv6: from %d to %d", minMTU6, l.Name, l.MTU, mtu)
+	}
+	w.look(resource.Selector{Kind: resource.KindRoute, Name: l.Name, Family: 6})
+	for _, r := range resource.All[resource.Route](w.state) {
+		if r.Family() == 6 && len(r.Extra) > 0 && r.Match(resource.Selector{Kind: resource.KindRoute, Name: l.Name}) {
+			return unpredictable("another MTU of %s, for the metrics of a route over it may follow: %s", l.Name, r)
+		}
+	}
+	l.MTU = mtu
+	w.set(l.Key(), l)
+	return nil
+}
+
+// down takes the link called name down: with it go the routes over it, but those
+// to the node itself; the hops of a multipath route, but not the last; IPv6 addresses;
+// nexthop objects; neighbours (fib_sync_down_dev, addrconf_ifdown, nexthop_flush_dev, neigh_ifdown).
+func (w *kernel) down(name string) error {
+	l, _ := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	l.Up, l.Carrier = false, false
+	w.set(l.Key(), l)
+	gone, err := w.flushNexthops(name)
+	if err != nil {
+		return err
+	}
+	var shifted []resource.Route
+	for _, r := range w.over(name) {
+		switch {
+		case r.NHID != 0:
+			if gone[r.NHID] {
+				w.set(r.Key(), nil)
+				shifted = append(shifted, r)
+			}
+		case r.Family() == 4 && r.Scope == resource.ScopeHost:
+		case w.alive(r):
+		default:
+			w.set(r.Key(), nil)
+			shifted = append(shifted, r)
+		}
+	}
+	w.renumber(shifted)
+	for _, a := range resource.All[resource.Addr](w.state) {
+		local := a.Prefix.Addr().IsLinkLocalUnicast() || a.Prefix.Addr().IsLoopback()
+		if a.Dev == name && a.Prefix.Addr().Is6() && !(l.Conf.KeepAddrOnDown && a.Permanent && !local) {
+			w.set(a.Key(), nil)
+		}
+	}
+	for _, n := range resource.All[resource.Neigh](w.state) {
+		if n.Dev == name {
+			w.set(n.Key(), nil)
+		}
+	}
+	return nil
+}
+
+// over returns the routes with a hop over the link called name.
+func (w *kernel) over(name string) []resource.Route {
+	var out []resource.Route
+	for _, r := range resource.All[resource.Route](w.state) {
+		if slices.ContainsFunc(r.Hops, func(h resource.Hop) bool { return h.Dev == name }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// alive reports whether a hop of r leads over a link that is up.
+func (w *kernel) alive(r resource.Route) bool {
+	return slices.ContainsFunc(r.Hops, func(h resource.Hop) bool { return w.up(h.Dev) })
+}
+
+// renumber closes the gaps that gone routes leave among those of their identity:
+// what came after them moves up.
+func (w *kernel) renumber(gone []resource.Route) {
+	for _, g := range gone {
+		g.Nth = 0
+		var left []resource.Route
+		last := 0
+		for _, r := range resource.All[resource.Route](w.state) {
+			id := r
+			id.Nth = 0
+			if id.Key() == g.Key() {
+				left = append(left, r)
+				last = max(last, r.Nth)
+			}
+		}
+		if len(left) == 0 || last == len(left)-1 {
+			continue
+		}
+		slices.SortFunc(left, func(a, b resource.Route) int { return a.Nth - b.Nth })
+		for _, r := range left {
+			w.set(r.Key(), nil)
+		}
+		for i, r := range left {
+			r.Nth = i
+			w.set(r.Key(), r)
+		}
+	}
+}
+
+// flushNexthops takes away the nexthop objects on the link called name, and
+// from groups; it returns those that are gone.
+func (w *kernel) flushNexthops(name string) (map[uint32]bool, error) {
+	gone := map[uint32]bool{}
+	all := resource.All[resource.Nexthop](w.state)
+	for _, n := range all {
+		if n.Hop.Dev == name {
+			gone[n.ID] = true
+			w.set(n.Key(), nil)
+		}
+	}
+	for _, n := range all {
+		if len(n.Group) == 0 {
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(n.Group), func(m resource.GroupMember) bool { return gone[m.ID] })
+		switch {
+		case len(left) == len(n.Group):
+		case len(n.Extra) > 0:
+			return nil, unpredictable("what becomes of a group of nexthop objects with attributes that are not modelled: %s", n)
+		case len(left) == 0:
+			gone[n.ID] = true
+			w.set(n.Key(), nil)
+		default:
+			n.Group = left
+			w.set(n.Key(), n)
+			w.shrink(n, name)
+		}
+	}
+	return gone, nil
+}
+
+// shrink takes the hops over the link called name from the routes that use the group n.
+func (w *kernel) shrink(n resource.Nexthop, name string) {
+	for _, r := range w.over(name) {
+		if r.NHID == n.ID {
+			r.Hops = slices.DeleteFunc(slices.Clone(r.Hops), func(h resource.Hop) bool { return h.Dev == name })
+			w.set(r.Key(), r)
+		}
+	}
+}
+
+// up4and6 takes the link called name up, and has it find its carrier: the routes
+// to the subnets of its addresses come back, and IPv6 begins anew (fib_add_ifaddr,
+// addrconf_dev_config, addrconf_permanent_addr).
+func (w *kernel) up4and6(name string) error {
+	l, _ := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	l.Up, l.Carrier = true, true
+	w.set(l.Key(), l)
+	made := resource.State{}
+	var addrs []netip.Prefix
+	for _, a := range resource.All[resource.Addr](w.state) {
+		if a.Dev != name {
+			continue
+		}
+		if a.Prefix.Addr().Is4() && (a.Secondary || a.NoPrefixRoute || a.Peer.IsValid() || a.Metric != 0 || a.Broadcast != broadcast(a.Prefix)) ||
+			a.Prefix.Addr().Is6() && (a.NoPrefixRoute || a.Peer.IsValid() || a.Metric != 0) {
+			return unpredictable("which routes come back with %s, for its address %s", name, a)
+		}
+		addrs = append(addrs, a.Prefix)
+	}
+	six := !l.Conf.DisableIPv6 && l.MTU >= minMTU6
+	if six && l.Conf.AddrGenMode == 0 {
+		ll, err := linkLocalOf(l)
+		if err != nil {
+			return err
+		}
+		addrs = append(addrs, ll)
+	} else if six && l.Conf.AddrGenMode != 1 {
+		return unpredictable("the link-local address that %s makes from a secret", name)
+	}
+	Attach(made, l, 0, addrs...)
+	return w.add(made, six)
+}
+
+// add puts what the kernel makes by itself beside what there is. What is there already stays.
+func (w *kernel) add(made resource.State, six bool) error {
+	for _, k := range slices.Sorted(maps.Keys(made)) {
+		r := made[k]
+		route, isRoute := r.(resource.Route)
+		if isRoute && route.Family() == 6 && !six {
+			continue // nothing of IPv6 but what Attach adds to every link
+		}
+		if !isRoute {
+			if w.state[k] == nil {
+				w.set(k, r)
+			}
+			continue
+		}
+		w.look(resource.Selector{Kind: resource.KindRoute, Dst: route.Dst, Table: route.Table})
+		for { // the kernel appends
+			have, exists := w.state[route.Key()].(resource.Route)
+			if !exists {
+				w.set(route.Key(), route)
+				break
+			}
+			same := route
+			same.Nth = have.Nth
+			if equal(have, same) {
+				break
+			}
+			route.Nth++
+		}
+	}
+	return nil
+}
+
+// linkLocalOf is the address that the kernel makes from the MAC of l.
+func linkLocalOf(l resource.Link) (netip.Prefix, error) {
+	mac, err := net.ParseMAC(l.MAC)
+	if err != nil || len(mac) != 6 {
+		return netip.Prefix{}, unpredictable("the link-local address of %s, whose MAC is %q", l.Name, l.MAC)
+	}
+	a := [16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64), nil
+}
+
+// restart takes the link called name down and up. What it loses is put back, so
+// that nothing differs afterwards; it returns what that is.
+func (w *kernel) restart(name string) (lost resource.State, err error) {
+	w.look(needsLink(name)...)
+	l, exists := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	switch {
+	case !exists:
+		return nil, refuse("ENODEV", "")
+	case !l.Up:
+		return nil, &engine.Error{
+			Code: engine.Unreachable, Cause: "the link " + name + " is down, so that it cannot be restarted", Hint: "node.link.up takes it up",
+			Err: &engine.NodeError{Errno: "ENETDOWN", Words: "network is down"},
+		}
+	}
+	if l.Type != "ether" && l.Type != "veth" || l.Master != "" {
+		return nil, plain(l)
+	}
+	if err := w.restorable(name); err != nil {
+		return nil, err
+	}
+	trial := &kernel{state: maps.Clone(w.state)}
+	if err := trial.down(name); err != nil {
+		return nil, err
+	}
+	lost = resource.State{}
+	for k, was := range trial.was {
+		if was == nil || was.Volatile() || k == l.Key() {
+			continue
+		}
+		lost[k] = was
+	}
+	return lost, nil
+}
+
+// restorable is an error where something on the link called name could not be put back as it is.
+func (w *kernel) restorable(name string) error {
+	const (
+		fromRA     = 2     // IFAPROT_KERNEL_RA
+		manageTemp = 0x100 // IFA_F_MANAGETEMPADDR
+	)
+	for _, r := range w.state {
+		switch r := r.(type) {
+		case resource.Addr:
+			if r.Dev == name && r.Prefix.Addr().Is6() && (r.Proto == fromRA || r.Secondary || r.Flags&manageTemp != 0) {
+				return unpredictable("a restart of %s, which has an address that a router advertised: %s", name, r)
+			}
+		case resource.Route:
+			if r.Volatile() && slices.ContainsFunc(r.Hops, func(h resource.Hop) bool { return h.Dev == name }) {
+				return unpredictable("a restart of %s, over which a route leads that a router advertised: %s", name, r)
+			}
+		}
+	}
+	return nil
+}
