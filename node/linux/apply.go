@@ -51,6 +51,9 @@ func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.St
 			return nil, err
 		}
 		all = append(append(all, e.Query...), touched...)
+		if e.Restart != "" {
+			all = append(all, onLinkOf(e.Restart)...)
+		}
 	}
 	now, err := n.read(ctx, unique(all))
 	if err != nil {
@@ -61,7 +64,11 @@ func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.St
 		if err := n.change(ctx, e, now); err != nil {
 			return out, err
 		}
-		if len(e.Want) == 0 { // it was compared, and that is all
+		if e.Restart != "" {
+			if err := n.restart(ctx, e.Restart, now); err != nil {
+				return out, err
+			}
+		} else if len(e.Want) == 0 { // it was compared, and that is all
 			out = append(out, now.state.Select(e.Query))
 			continue
 		}

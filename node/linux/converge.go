@@ -5,6 +5,7 @@ package linux
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -41,6 +42,12 @@ func (n *Node) routeSteps(now reading, want resource.State) ([]step, error) {
 		touched = append(touched, q...)
 	}
 	routes := slices.DeleteFunc(slices.Clone(now.routes), func(r route) bool { return !touched.Match(r.Route) })
+	want = maps.Clone(want)
+	maps.DeleteFunc(want, func(k resource.Key, r resource.Resource) bool {
+		w, _ := r.(resource.Route)
+		have, _ := now.state[k].(resource.Route)
+		return kernelMade(w) || kernelMade(have) && r == nil // they come and go with what they belong to
+	})
 	groups, err := group(want, routes, now.left)
 	if err != nil {
 		return nil, err
@@ -50,6 +57,16 @@ func (n *Node) routeSteps(now reading, want resource.State) ([]step, error) {
 		out = append(out, step{keys: g.keys, rank: g.rank(), messages: converge(g.now, g.want)})
 	}
 	return out, nil
+}
+
+// kernelMade reports whether r is one of those routes that the kernel makes for
+// an address or a link, and takes away with it.
+func kernelMade(r resource.Route) bool {
+	switch r.Type {
+	case resource.Local, resource.Broadcast, resource.Anycast, resource.Multicast:
+		return r.Proto == resource.ProtoKernel
+	}
+	return false
 }
 
 // routeMessage creates or deletes r.

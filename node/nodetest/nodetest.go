@@ -53,6 +53,11 @@ func Run(t *testing.T, f Factory) {
 			}
 		})
 	}
+	t.Run("links", func(t *testing.T) {
+		for _, c := range casesLink {
+			t.Run(c.name, func(t *testing.T) { testEdit(t, f, c) })
+		}
+	})
 	t.Run("drift", func(t *testing.T) { testDrift(t, f) })
 	t.Run("put back", func(t *testing.T) { testPutBack(t, f) })
 	t.Run("together", func(t *testing.T) { testTogether(t, f) })

@@ -1,0 +1,146 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runbook/engine/resource"
+)
+
+// This file restarts a link: takes it down and up, and puts back what the
+// kernel forgets of it without a word. It is captured first, in a form that can be written down, so that the
+// guardian can finish a restart whose agent was killed half way.
+
+// Capture is what is on a link, and what states do not hold of it.
+type Capture struct {
+	Link   string         `json:"link"`
+	Taken  time.Time      `json:"taken"`
+	State  resource.State `json:"state"`            // of the link, and all that is on it; volatile resources are left out
+	Routes []Left         `json:"routes,omitempty"` // lifetimes of routes
+	Addrs  []Left         `json:"addrs,omitempty"`  // lifetimes of addresses
+	// Neighs are the messages of neighbours that the kernel has learned. Without them the first packet
+	// of every session waits for an answer of its neighbour, for a second where one is lost.
+	Neighs [][]byte `json:"neighs,omitempty"`
+}
+
+// Left is how long something lives, from when it was captured.
+type Left struct {
+	Key       resource.Key  `json:"key"`
+	Valid     time.Duration `json:"valid"`
+	Preferred time.Duration `json:"preferred,omitempty"` // of an address
+}
+
+// Capture captures the link called name.
+func (n *Node) Capture(ctx context.Context, name string) (Capture, error) {
+	now, err := n.read(ctx, onLinkOf(name))
+	if err != nil {
+		return Capture{}, err
+	}
+	return n.capture(ctx, name, now)
+}
+
+func (n *Node) capture(ctx context.Context, name string, now reading) (Capture, error) {
+	c := Capture{Link: name, Taken: time.Now(), State: resource.State{}}
+	for k, r := range now.state.Select(onLinkOf(name)) {
+		if r != nil && !r.Volatile() {
+			c.State[k] = r
+		}
+	}
+	for _, r := range now.routes {
+		if r.Expires {
+			c.Routes = append(c.Routes, Left{Key: r.Key(), Valid: r.left})
+		}
+	}
+	var err error
+	c.Neighs, err = n.learned(ctx, name)
+	return c, err
+}
+
+// left are the lifetimes of c as they are by now, as routes.
+func (c Capture) left() []route {
+	var out []route
+	for _, l := range c.Routes {
+		if r, ok := resource.Get[resource.Route](c.State, l.Key); ok {
+			out = append(out, route{Route: r, left: max(time.Second, l.Valid-time.Since(c.Taken))})
+		}
+	}
+	return out
+}
+
+// restart takes the link called name down and up and puts back what it loses.
+func (n *Node) restart(ctx context.Context, name string, now reading) error {
+	c, err := n.capture(ctx, name, now)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	if _, err := n.send(ctx, []message{upMessage(name, false)}); err != nil {
+		return err
+	}
+	return n.Restore(ctx, c)
+}
+
+// Restore makes again what of c is missing: the link goes up, and what is on it
+// comes back. Done twice, it does nothing the second time.
+func (n *Node) Restore(ctx context.Context, c Capture) error {
+	touched, err := selectors(c.State)
+	if err != nil {
+		return err
+	}
+	now, err := n.read(ctx, unique(append(onLinkOf(c.Link), touched...)))
+	if err != nil {
+		return err
+	}
+	now.left = c.left()
+	if _, err := n.make(ctx, c.State, now); err != nil {
+		return err
+	}
+	for _, msg := range c.Neighs { // one that is there again knows better
+		err := n.exchange(ctx, unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, msg, 0, nil)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learned returns the messages that make again the neighbours that the kernel
+// has learned on the link called name: as stale, so that they are used at once and tried soon.
+func (n *Node) learned(ctx context.Context, name string) ([][]byte, error) {
+	index, err := n.linkIndex(name)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	const usable = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
+	var out [][]byte
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		req := make([]byte, unix.SizeofNdMsg)
+		req[0] = family
+		req = putU32(req, unix.NDA_IFINDEX, index)
+		var found [][]byte
+		err := n.dump(ctx, unix.RTM_GETNEIGH, req, unix.RTM_NEWNEIGH, func() { found = nil }, func(msg []byte) {
+			if len(msg) < unix.SizeofNdMsg || msg[0] != family || native.Uint32(msg[4:]) != index || native.Uint16(msg[8:])&usable == 0 {
+				return
+			}
+			again := make([]byte, unix.SizeofNdMsg)
+			copy(again, msg[:unix.SizeofNdMsg])
+			native.PutUint16(again[8:], unix.NUD_STALE)
+			for kind, a := range attrs(msg[unix.SizeofNdMsg:]) {
+				if kind == unix.NDA_DST || kind == unix.NDA_LLADDR {
+					again = put(again, kind, value(a)...)
+				}
+			}
+			found = append(found, again)
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return out, nil
+}

@@ -1,0 +1,80 @@
+package nodetest
+
+import (
+	"runbook/engine/resource"
+)
+
+// This file is cases of links: down, up, another MTU, a restart.
+
+// withLink is a state in which the link eth1 of s is changed by f.
+func withLink(s Start, name string, f func(*resource.Link)) resource.State {
+	l, _ := resource.Get[resource.Link](s.State, resource.LinkKey(name))
+	f(&l)
+	return resource.Of(l)
+}
+
+func downOf(s Start, name string) resource.State {
+	return withLink(s, name, func(l *resource.Link) { l.Up, l.Carrier = false, false })
+}
+
+// lostWith is what goes when eth1 of s goes down: the link as it is then, and others as absent.
+func lostWith(s Start, then resource.State) resource.State {
+	out := resource.State{}
+	for k := range s.State {
+		if then[k] == nil {
+			out[k] = nil
+		}
+	}
+	out[resource.LinkKey("eth1")] = then[resource.LinkKey("eth1")]
+	return out
+}
+
+// and adds to a copy of s what others say.
+func and(s resource.State, others ...resource.State) resource.State {
+	out := s.Clone()
+	for _, o := range others {
+		for k, r := range o {
+			out[k] = r
+		}
+	}
+	return out
+}
+
+// gone says that rs are absent.
+func gone(rs ...resource.Resource) resource.State {
+	out := resource.State{}
+	for _, r := range rs {
+		out[r.Key()] = nil
+	}
+	return out
+}
+
+func mtu(s Start, n int) resource.State {
+	return withLink(s, "eth1", func(l *resource.Link) { l.MTU = n })
+}
+
+var (
+	link4     = via("10.20.0.0/16", gw4, "eth1")
+	link100   = inTable(via("10.20.0.0/16", gw4, "eth1"), 100)
+	linkScope = scope(dev("10.20.0.0/16", "eth1"), resource.ScopeHost)
+	linkTwo   = multi("10.30.0.0/16", hop(gw4, "eth1", 1), hop("10.99.0.1", "eth0", 3))
+	linkHole  = typed(resource.Blackhole, "10.40.0.0/16")
+	link6     = via(net6, gw6, "eth1")
+)
+
+var casesLink = []editCase{
+	{name: "down", want: downOf(Usual, "eth1"), then: lostWith(Usual, Eth1Down.State)},
+	{name: "down with routes", given: []resource.State{resource.Of(link4, link100, linkTwo, linkHole, link6)}, want: downOf(Usual, "eth1"),
+		then: and(lostWith(Usual, Eth1Down.State), gone(link4, link100, link6))},
+	{name: "down with a route of host scope", given: []resource.State{resource.Of(linkScope)}, want: downOf(Usual, "eth1"),
+		then: lostWith(Usual, Eth1Down.State)},
+	{name: "down without IPv6", start: &NoIPv6, given: []resource.State{resource.Of(link4, linkTwo)}, want: downOf(NoIPv6, "eth1"),
+		then: and(lostWith(NoIPv6, Eth1Down.State), gone(link4), downOf(NoIPv6, "eth1"))},
+	{name: "down already", start: &Eth1Down, want: downOf(Usual, "eth1"), then: resource.State{}},
+	{name: "mtu", want: mtu(Usual, 9000)},
+	{name: "mtu of a link that is down", start: &Eth1Down, want: mtu(Eth1Down, 1400)},
+	{name: "mtu too large", want: mtu(Usual, 65536), errno: "EINVAL", words: "mtu greater than device maximum"},
+	{name: "restart", restart: "eth1", then: resource.State{}},
+	{name: "restart without IPv6", start: &NoIPv6, given: []resource.State{resource.Of(link4, link100, linkTwo, linkHole)}, restart: "eth1", then: resource.State{}},
+	{name: "restart with routes", given: []resource.State{resource.Of(link4, link100, linkTwo, linkHole, link6)}, restart: "eth1", then: resource.State{}},
+}
