@@ -75,6 +75,7 @@ func (m *machine) idle(t testing.TB) {
 const settled = 10 * time.Second // more than anything here takes
 
 func TestUnconfirmedChangeIsPutBack(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -114,6 +115,7 @@ func checkNoToken(t *testing.T, m *machine, token string) {
 }
 
 func TestConfirmedChangeStays(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	e := guarded(edit(t, a, "r1", route(1)), "secret", time.Second)
@@ -142,6 +144,7 @@ func TestConfirmedChangeStays(t *testing.T) {
 
 // What follows a guarded change rests on it, and goes with it; what came before stays.
 func TestGuardedInTheMiddle(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -169,6 +172,7 @@ func TestGuardedInTheMiddle(t *testing.T) {
 
 // What somebody has changed since is left, and said; the rest is put back.
 func TestOthersChangesAreLeft(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -213,6 +217,7 @@ func TestChangesOfOthersWait(t *testing.T) {
 
 // A controller that takes its changes back leaves the guardian nothing to do.
 func TestPutBackByTheController(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -371,6 +376,7 @@ func TestRestartConfirmsItself(t *testing.T) {
 
 // An agent that hangs in the middle is not waited for.
 func TestAgentThatHangsIsKilled(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes patience")
 	}
@@ -428,6 +434,7 @@ func TestReboot(t *testing.T) {
 
 // A guardian that was killed is replaced by the next agent.
 func TestGuardianIsKilled(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -442,6 +449,7 @@ func TestGuardianIsKilled(t *testing.T) {
 
 // However many guardians there are, one puts back, once.
 func TestTwoGuardians(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
