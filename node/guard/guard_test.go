@@ -65,7 +65,7 @@ func eventually(t testing.TB, n engine.Reader, want resource.State, within time.
 func (m *machine) idle(t testing.TB) {
 	t.Helper()
 	for end := time.Now().Add(settled); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if (folder{dir: m.dir}).holder(watchName) == 0 {
+		if m.folder().holder(watchName) == 0 {
 			return
 		}
 	}
@@ -264,7 +264,7 @@ func TestAgentIsKilled(t *testing.T) {
 			if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			guardian := folder{dir: m.dir}.holder(watchName)
+			guardian := m.folder().holder(watchName)
 			switch how {
 			case "killed":
 				a.kill(t)
@@ -410,7 +410,7 @@ func TestReboot(t *testing.T) {
 	if _, err := a.ApplyAll(t.Context(), edits); err != nil {
 		t.Fatal(err)
 	}
-	f := folder{m.dir, now}
+	f := m.folder()
 	f.kill(watchName)
 	a.end()
 	m.idle(t)
@@ -441,7 +441,7 @@ func TestGuardianIsKilled(t *testing.T) {
 	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	folder{dir: m.dir}.kill(watchName)
+	m.folder().kill(watchName)
 	a.end()
 	m.agent(t).end()
 	eventually(t, m.agent(t), before, settled)

@@ -25,7 +25,7 @@ const driftTries = 5
 func (n *Node) putBack(ctx context.Context, r *record, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, putBackWithin)
 	defer cancel()
-	o := &outcome{Why: why}
+	o := &outcome{Began: n.folder.now(), Why: why}
 	if err := n.finish(ctx, r); err != nil {
 		o.Failed = append(o.Failed, err.Error())
 	}

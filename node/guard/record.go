@@ -45,6 +45,7 @@ type change struct {
 
 // outcome is how a record ended.
 type outcome struct {
+	Began     moment   `json:"began,omitzero"` // the put-back
 	At        moment   `json:"at"`
 	Confirmed bool     `json:"confirmed,omitempty"`
 	Why       string   `json:"why,omitempty"`      // it was not
