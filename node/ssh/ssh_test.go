@@ -237,11 +237,6 @@ func TestShellThatTalks(t *testing.T) {
 	}
 }
 
-// sudoers is a setup's script that makes line the only rule of sudo.
-func sudoers(line string) string {
-	return "echo 'Defaults !fqdn' >sudoers; echo '" + line + "' >>sudoers; chmod 440 sudoers; mount --bind sudoers /etc/sudoers\n"
-}
-
 func TestSudo(t *testing.T) {
 	integration.Need(t, "sudo")
 	s := startServer(t, setup{user: "rbtest", script: sudoers("rbtest ALL=(root) NOPASSWD: ALL")})
