@@ -283,6 +283,74 @@ func TestAgentIsKilled(t *testing.T) {
 	}
 }
 
+// An agent that is killed at any moment of a request leaves nothing of it.
+func TestAgentIsKilledWhileItChanges(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	first := m.agent(t)
+	before := first.read(t, nodetest.Everything)
+	stood := 0
+	for i := range 10 {
+		a := m.agent(t)
+		var edits []engine.Edit
+		for j := range 60 {
+			e := edit(t, first, fmt.Sprint("r", i), route(j))
+			if j == 0 {
+				e = guarded(e, fmt.Sprint("t", i), 300*time.Millisecond)
+			}
+			edits = append(edits, e)
+		}
+		var wait sync.WaitGroup
+		wait.Go(func() { a.ApplyAll(context.Background(), edits) })
+		time.Sleep(rand.N(80 * time.Millisecond))
+		a.kill(t)
+		stood += len(resource.Compare(before, first.read(t, nodetest.Everything)))
+		eventually(t, first, before, settled)
+		wait.Wait()
+		m.idle(t)
+		if d := resource.Compare(before, first.read(t, nodetest.Everything)); len(d) > 0 {
+			t.Fatalf("not put back:\n%s", d)
+		}
+	}
+	t.Logf("killed 10 times in 60 changes each; %d stood then, none at the end", stood)
+}
+
+// A disk that is full by then keeps no guardian from putting back, and no confirmation from coming through.
+func TestDiskFillsUp(t *testing.T) {
+	for _, confirmed := range []bool{false, true} {
+		t.Run(fmt.Sprint("confirmed ", confirmed), func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t)
+			if err := os.MkdirAll(m.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			m.before = fmt.Sprintf(`mount -t tmpfs -o size=64k none %q &&`, m.dir)
+			a := m.agent(t)
+			before := a.read(t, nodetest.Everything)
+			if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			dir := fmt.Sprintf("/proc/%d/root%s/", a.cmd.Process.Pid, m.dir)
+			if err := os.WriteFile(dir+"fill", make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("the disk is not full: %v", err)
+			}
+			if confirmed {
+				if err := a.Confirm(t.Context(), "x"); err != nil {
+					t.Error(err)
+				}
+				before[route(1).Key()] = route(1)
+				time.Sleep(1200 * time.Millisecond)
+			}
+			eventually(t, a, before, settled)
+			for end := time.Now().Add(settled); len(a.memory(t)) > 0; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the node says %v", a.memory(t))
+				}
+			}
+		})
+	}
+}
+
 // checkDetached checks that nothing leads from a guardian to its agent's session.
 func checkDetached(t *testing.T, guardian, session int) {
 	t.Helper()

@@ -178,16 +178,20 @@ func TestChangeIsBegunOnce(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	n := remembering(t.TempDir(), newClock())
 	c := newClock()
-	n.folder.now = func() moment { return moment(*c) }
-	for i := range keepEntries + 50 {
-		do(t, n, down(fmt.Sprint("r", i)))
-		c.pass(engine.DefaultRepeatWindow)
+	n := remembering(t.TempDir(), c)
+	old := make([]entry, keepEntries+50)
+	for i := range old {
+		old[i] = entry{ID: fmt.Sprint("old", i), Of: "link eth1", At: moment(*c)}
 	}
+	if err := n.folder.save(memoryName, old); err != nil {
+		t.Fatal(err)
+	}
+	c.pass(engine.DefaultRepeatWindow)
+	do(t, n, down("r1"))
 	all, err := n.folder.remembered()
-	if err != nil || len(all) != keepEntries {
-		t.Errorf("%d entries are kept, want %d: %v", len(all), keepEntries, err)
+	if err != nil || len(all) != keepEntries || all[0].ID != "old51" || all[keepEntries-1].Run != "r1" {
+		t.Errorf("%d entries are kept, want the last %d: %v", len(all), keepEntries, err)
 	}
 }
 

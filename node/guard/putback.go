@@ -34,7 +34,11 @@ func (n *Node) putBack(ctx context.Context, r *record, why string) error {
 	}
 	o.At = n.folder.now()
 	for _, c := range r.Changes {
-		n.folder.amend(c.Edit, func(all []entry, i int) []entry { all[i].Outcome = o.String(); return all })
+		n.folder.amend(c.Edit, func(all []entry, i int) []entry {
+			all[i].Outcome = o.String()
+			all[i].Ended = all[i].Ended && c.Edit.Restart != "" // which cannot be taken back
+			return all
+		})
 	}
 	return n.conclude(r, o)
 }

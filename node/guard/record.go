@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -282,8 +283,13 @@ func (n *Node) finish(ctx context.Context, r *record) error {
 // the wait for addresses to become usable.
 const finishWithin = 20 * time.Second
 
-// prune removes records that ended long ago. What cannot be removed is harmless.
+// prune removes records that ended long ago, and what a power cut left half
+// written. What cannot be removed is harmless.
 func (n *Node) prune() {
+	half, _ := filepath.Glob(n.folder.path(newPrefix + "*"))
+	for _, path := range half {
+		os.Remove(path) //nolint:errcheck // as said
+	}
 	all, _ := n.folder.records()
 	t := n.folder.now()
 	for i, r := range all {
