@@ -258,6 +258,7 @@ func TestNothingIsGuardedThatWasNotDone(t *testing.T) {
 func TestAgentIsKilled(t *testing.T) {
 	for _, how := range []string{"killed", "hung up", "guardian terminated"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t)
 			a := m.agent(t)
 			before := a.read(t, nodetest.Everything)

@@ -124,6 +124,8 @@ func TestServiceRelievesTheGuardian(t *testing.T) {
 	if err := relieve(t.Context(), m.dir); err != nil {
 		t.Fatal(err)
 	}
+	systemd.mu.Lock() // it is not asked again
+	defer systemd.mu.Unlock()
 	if len(systemd.started) != 1 {
 		t.Fatalf("started: %v", systemd.started)
 	}
