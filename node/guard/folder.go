@@ -38,7 +38,8 @@ func Folder() string {
 			home, _ := os.UserHomeDir()
 			state = filepath.Join("/", home, ".local/state")
 		}
-		dir = filepath.Join(state, "runbook")
+		name, _ := os.Hostname() // several nodes may share a home
+		dir = filepath.Join(state, "runbook", name)
 	}
 	if own, first := namespace("net"); !first {
 		dir = filepath.Join(dir, "net-"+strings.Trim(own, "net:[]"))

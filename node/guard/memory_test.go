@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -227,4 +228,25 @@ func TestRecordIsDamaged(t *testing.T) {
 	}
 	refuse(t, n, down("r1"), engine.Unreachable, "is damaged")
 	do(t, n, engine.Edit{Want: resource.Of(route(2))})
+}
+
+// A user's folder is the node's own even where many nodes share a home; so is that of a namespace.
+func TestFolder(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_STATE_HOME", "")
+	want := "/var/lib/runbook"
+	if os.Geteuid() != 0 {
+		want = filepath.Join(home, ".local/state/runbook", host)
+	}
+	if own, first := namespace("net"); !first {
+		want = filepath.Join(want, "net-"+strings.Trim(own, "net:[]"))
+	}
+	if got := Folder(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }

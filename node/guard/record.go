@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -190,7 +191,7 @@ func (n *Node) arm(ctx context.Context, pending *record, edits []engine.Edit) (*
 			r.Tokens = map[string]bool{}
 		}
 		r.Tokens[hash(e.Guard.Token)] = false
-		r.Within = time.Duration(e.Guard.Within)
+		r.Within = cmp.Or(time.Duration(e.Guard.Within), engine.DefaultConfirmWithin)
 	}
 	for _, e := range edits {
 		c := change{Edit: e}
