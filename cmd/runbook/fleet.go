@@ -268,7 +268,7 @@ func simulated(n int) *fleet {
 	for i := range n {
 		name := fmt.Sprintf("node-%d", i+1)
 		fl.nodes = append(fl.nodes, engine.NodeInfo{Name: name})
-		nodes[name] = sim.New(sim.LabNode(name, i+1))
+		nodes[name] = &sim.Remembering{Node: sim.New(sim.LabNode(name, i+1))}
 	}
 	fl.dialer = nodes
 	return fl

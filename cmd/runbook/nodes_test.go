@@ -151,7 +151,7 @@ func TestInventoryOverSSH(t *testing.T) {
 		if got := s.exec("node-2", "ip", "route", "show", "10.20.0.0/16"); !strings.Contains(got, "via 10.98.0.1 dev eth1") {
 			t.Errorf("node-2 has %q", got)
 		}
-		if got := s.exec("node-2", "find", "/var/lib/runbook", "-type", "f", "-printf", "%u %m\\n"); got != "root 755\n" {
+		if got := s.exec("node-2", "find", "/var/lib/runbook", "-name", "agent-*", "-printf", "%u %m\\n"); got != "root 755\n" {
 			t.Errorf("the agent that runs as root is not root's alone: %q", got)
 		}
 	})

@@ -38,7 +38,8 @@ func Folder() string {
 			home, _ := os.UserHomeDir()
 			state = filepath.Join("/", home, ".local/state")
 		}
-		dir = filepath.Join(state, "runbook")
+		name, _ := os.Hostname() // several nodes may share a home
+		dir = filepath.Join(state, "runbook", name)
 	}
 	if own, first := namespace("net"); !first {
 		dir = filepath.Join(dir, "net-"+strings.Trim(own, "net:[]"))
@@ -68,6 +69,8 @@ func writable(dir string) error {
 
 func (f folder) path(name string) string { return filepath.Join(f.dir, name) }
 
+const newPrefix = "new-" // of a file that is being written
+
 // save makes name hold v. When it returns nil, that survives a power cut;
 // otherwise name holds what it did.
 func (f folder) save(name string, v any) error {
@@ -75,7 +78,7 @@ func (f folder) save(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	t, err := os.CreateTemp(f.dir, "new-*")
+	t, err := os.CreateTemp(f.dir, newPrefix+"*")
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func eventually(t testing.TB, n engine.Reader, want resource.State, within time.
 func (m *machine) idle(t testing.TB) {
 	t.Helper()
 	for end := time.Now().Add(settled); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if (folder{dir: m.dir}).holder(watchName) == 0 {
+		if m.folder().holder(watchName) == 0 {
 			return
 		}
 	}
@@ -75,6 +75,7 @@ func (m *machine) idle(t testing.TB) {
 const settled = 10 * time.Second // more than anything here takes
 
 func TestUnconfirmedChangeIsPutBack(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -114,6 +115,7 @@ func checkNoToken(t *testing.T, m *machine, token string) {
 }
 
 func TestConfirmedChangeStays(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	e := guarded(edit(t, a, "r1", route(1)), "secret", time.Second)
@@ -142,6 +144,7 @@ func TestConfirmedChangeStays(t *testing.T) {
 
 // What follows a guarded change rests on it, and goes with it; what came before stays.
 func TestGuardedInTheMiddle(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -169,6 +172,7 @@ func TestGuardedInTheMiddle(t *testing.T) {
 
 // What somebody has changed since is left, and said; the rest is put back.
 func TestOthersChangesAreLeft(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -213,6 +217,7 @@ func TestChangesOfOthersWait(t *testing.T) {
 
 // A controller that takes its changes back leaves the guardian nothing to do.
 func TestPutBackByTheController(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
@@ -253,13 +258,14 @@ func TestNothingIsGuardedThatWasNotDone(t *testing.T) {
 func TestAgentIsKilled(t *testing.T) {
 	for _, how := range []string{"killed", "hung up", "guardian terminated"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t)
 			a := m.agent(t)
 			before := a.read(t, nodetest.Everything)
 			if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			guardian := folder{dir: m.dir}.holder(watchName)
+			guardian := m.folder().holder(watchName)
 			switch how {
 			case "killed":
 				a.kill(t)
@@ -274,6 +280,74 @@ func TestAgentIsKilled(t *testing.T) {
 			}
 			checkDetached(t, guardian, a.cmd.Process.Pid)
 			eventually(t, m.agent(t), before, settled)
+		})
+	}
+}
+
+// An agent that is killed at any moment of a request leaves nothing of it.
+func TestAgentIsKilledWhileItChanges(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	first := m.agent(t)
+	before := first.read(t, nodetest.Everything)
+	stood := 0
+	for i := range 10 {
+		a := m.agent(t)
+		var edits []engine.Edit
+		for j := range 60 {
+			e := edit(t, first, fmt.Sprint("r", i), route(j))
+			if j == 0 {
+				e = guarded(e, fmt.Sprint("t", i), 300*time.Millisecond)
+			}
+			edits = append(edits, e)
+		}
+		var wait sync.WaitGroup
+		wait.Go(func() { a.ApplyAll(context.Background(), edits) })
+		time.Sleep(rand.N(80 * time.Millisecond))
+		a.kill(t)
+		stood += len(resource.Compare(before, first.read(t, nodetest.Everything)))
+		eventually(t, first, before, settled)
+		wait.Wait()
+		m.idle(t)
+		if d := resource.Compare(before, first.read(t, nodetest.Everything)); len(d) > 0 {
+			t.Fatalf("not put back:\n%s", d)
+		}
+	}
+	t.Logf("killed 10 times in 60 changes each; %d stood then, none at the end", stood)
+}
+
+// A disk that is full by then keeps no guardian from putting back, and no confirmation from coming through.
+func TestDiskFillsUp(t *testing.T) {
+	for _, confirmed := range []bool{false, true} {
+		t.Run(fmt.Sprint("confirmed ", confirmed), func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t)
+			if err := os.MkdirAll(m.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			m.before = fmt.Sprintf(`mount -t tmpfs -o size=64k none %q &&`, m.dir)
+			a := m.agent(t)
+			before := a.read(t, nodetest.Everything)
+			if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			dir := fmt.Sprintf("/proc/%d/root%s/", a.cmd.Process.Pid, m.dir)
+			if err := os.WriteFile(dir+"fill", make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("the disk is not full: %v", err)
+			}
+			if confirmed {
+				if err := a.Confirm(t.Context(), "x"); err != nil {
+					t.Error(err)
+				}
+				before[route(1).Key()] = route(1)
+				time.Sleep(1200 * time.Millisecond)
+			}
+			eventually(t, a, before, settled)
+			for end := time.Now().Add(settled); len(a.memory(t)) > 0; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the node says %v", a.memory(t))
+				}
+			}
 		})
 	}
 }
@@ -371,6 +445,7 @@ func TestRestartConfirmsItself(t *testing.T) {
 
 // An agent that hangs in the middle is not waited for.
 func TestAgentThatHangsIsKilled(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes patience")
 	}
@@ -404,7 +479,7 @@ func TestReboot(t *testing.T) {
 	if _, err := a.ApplyAll(t.Context(), edits); err != nil {
 		t.Fatal(err)
 	}
-	f := folder{m.dir, now}
+	f := m.folder()
 	f.kill(watchName)
 	a.end()
 	m.idle(t)
@@ -428,13 +503,14 @@ func TestReboot(t *testing.T) {
 
 // A guardian that was killed is replaced by the next agent.
 func TestGuardianIsKilled(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)
 	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	folder{dir: m.dir}.kill(watchName)
+	m.folder().kill(watchName)
 	a.end()
 	m.agent(t).end()
 	eventually(t, m.agent(t), before, settled)
@@ -442,6 +518,7 @@ func TestGuardianIsKilled(t *testing.T) {
 
 // However many guardians there are, one puts back, once.
 func TestTwoGuardians(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	a := m.agent(t)
 	before := a.read(t, nodetest.Everything)

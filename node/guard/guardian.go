@@ -72,7 +72,8 @@ func Watch(ctx context.Context, k Kernel, dir string) error {
 	if err != nil || watch == nil {
 		return err
 	}
-	defer watch.Close() //nolint:errcheck // a lock
+	defer watch.Close()                                          //nolint:errcheck // a lock
+	os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0) //nolint:errcheck // whoever may, is not killed for memory
 	if os.Getenv(readyVar) != "" {
 		ready := os.NewFile(readyFD, "ready")
 		ready.Write([]byte{1}) //nolint:errcheck // who started it may be gone
@@ -175,6 +176,11 @@ func (n *Node) Recover(ctx context.Context) error {
 	if r, _ := n.folder.pending(); r == nil { // nearly always: nothing is made or locked
 		return nil
 	}
+	watch, err := n.folder.tryLock(watchName)
+	if err != nil || watch == nil { // there is a guardian, and perhaps an agent at work
+		return err
+	}
+	watch.Close() //nolint:errcheck // a lock
 	ctx, cancel := context.WithTimeout(ctx, putBackWithin)
 	defer cancel()
 	lock, err := n.folder.lock(ctx)

@@ -135,9 +135,11 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	m := &machine{ns: nodetest.Usual.Namespace(t), dir: filepath.Join(t.TempDir(), "state")}
 	nodetest.IP(t, "netns", "exec", m.ns, "sysctl", "-q", "-w", "net.ipv6.conf.eth1.keep_addr_on_down=1")
-	t.Cleanup(func() { folder{dir: m.dir}.kill(watchName) })
+	t.Cleanup(func() { m.folder().kill(watchName) })
 	return m
 }
+
+func (m *machine) folder() folder { return folder{m.dir, now} }
 
 // process is an agent and the connection to it.
 type process struct {

@@ -25,7 +25,7 @@ const driftTries = 5
 func (n *Node) putBack(ctx context.Context, r *record, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, putBackWithin)
 	defer cancel()
-	o := &outcome{Why: why}
+	o := &outcome{Began: n.folder.now(), Why: why}
 	if err := n.finish(ctx, r); err != nil {
 		o.Failed = append(o.Failed, err.Error())
 	}
@@ -34,7 +34,11 @@ func (n *Node) putBack(ctx context.Context, r *record, why string) error {
 	}
 	o.At = n.folder.now()
 	for _, c := range r.Changes {
-		n.folder.amend(c.Edit, func(all []entry, i int) []entry { all[i].Outcome = o.String(); return all })
+		n.folder.amend(c.Edit, func(all []entry, i int) []entry {
+			all[i].Outcome = o.String()
+			all[i].Ended = all[i].Ended && c.Edit.Restart != "" // which cannot be taken back
+			return all
+		})
 	}
 	return n.conclude(r, o)
 }

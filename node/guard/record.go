@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -13,6 +14,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +47,7 @@ type change struct {
 
 // outcome is how a record ended.
 type outcome struct {
+	Began     moment   `json:"began,omitzero"` // the put-back
 	At        moment   `json:"at"`
 	Confirmed bool     `json:"confirmed,omitempty"`
 	Why       string   `json:"why,omitempty"`      // it was not
@@ -188,7 +191,7 @@ func (n *Node) arm(ctx context.Context, pending *record, edits []engine.Edit) (*
 			r.Tokens = map[string]bool{}
 		}
 		r.Tokens[hash(e.Guard.Token)] = false
-		r.Within = time.Duration(e.Guard.Within)
+		r.Within = cmp.Or(time.Duration(e.Guard.Within), engine.DefaultConfirmWithin)
 	}
 	for _, e := range edits {
 		c := change{Edit: e}
@@ -281,8 +284,13 @@ func (n *Node) finish(ctx context.Context, r *record) error {
 // the wait for addresses to become usable.
 const finishWithin = 20 * time.Second
 
-// prune removes records that ended long ago. What cannot be removed is harmless.
+// prune removes records that ended long ago, and what a power cut left half
+// written. What cannot be removed is harmless.
 func (n *Node) prune() {
+	half, _ := filepath.Glob(n.folder.path(newPrefix + "*"))
+	for _, path := range half {
+		os.Remove(path) //nolint:errcheck // as said
+	}
 	all, _ := n.folder.records()
 	t := n.folder.now()
 	for i, r := range all {

@@ -26,11 +26,14 @@ import (
 // relieveWithin bounds the wait for systemd, and then for the other guardian to leave.
 const relieveWithin = 10 * time.Second
 
-// The unit for the next boot.
-const (
-	bootUnit   = "/etc/systemd/system/runbook-guardian.service"
-	bootWanted = "/etc/systemd/system/multi-user.target.wants/runbook-guardian.service"
-)
+// units is where administrators' units lie; a variable for tests.
+var units = "/etc/systemd/system"
+
+// bootUnit is the unit for the next boot, and the link that has it started.
+func bootUnit() (unit, wanted string) {
+	const name = "runbook-guardian.service"
+	return filepath.Join(units, name), filepath.Join(units, "multi-user.target.wants", name)
+}
 
 // underSystemd reports whether systemd started this machine, and means the same
 // network and files as this process does.
@@ -65,6 +68,7 @@ func relieve(ctx context.Context, dir string) error {
 		systemd.PropType("exec"),
 		property("Environment", []string{relieveVar + "=1"}),
 		property("CollectMode", "inactive-or-failed"),
+		property("Restart", "on-failure"), // somebody killed it
 		property("TimerSlackNSec", uint64(time.Millisecond)),
 		property("TimeoutStopUSec", uint64(time.Second/time.Microsecond)), // it ignores SIGTERM, and the next boot goes on
 	}, done)
@@ -93,25 +97,28 @@ func atBoot(dir string) error {
 [Unit]
 Description=runbook: put back what was not confirmed before this machine stopped
 After=network.target
+RequiresMountsFor=%[1]q %[2]q
 
 [Service]
 Type=oneshot
-ExecStart=%q guard %q
+ExecStart=%[1]q guard %[2]q
 `, self, dir)
-	if err := os.WriteFile(bootUnit, []byte(text), 0o644); err != nil {
+	unit, wanted := bootUnit()
+	if err := os.WriteFile(unit, []byte(text), 0o644); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(bootWanted), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(wanted), 0o755); err != nil {
 		return err
 	}
-	if err := os.Symlink(bootUnit, bootWanted); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Symlink(unit, wanted); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return errors.Join(folder{dir: filepath.Dir(bootUnit)}.sync(), folder{dir: filepath.Dir(bootWanted)}.sync())
+	return errors.Join(folder{dir: units}.sync(), folder{dir: filepath.Dir(wanted)}.sync())
 }
 
 // notAtBoot removes what atBoot wrote.
 func notAtBoot() {
-	os.Remove(bootWanted) //nolint:errcheck // there is none, or it finds nothing to do
-	os.Remove(bootUnit)   //nolint:errcheck // as above
+	unit, wanted := bootUnit()
+	os.Remove(wanted) //nolint:errcheck // there is none, or it finds nothing to do
+	os.Remove(unit)   //nolint:errcheck // as above
 }
