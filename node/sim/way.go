@@ -3,6 +3,7 @@ package sim
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"runbook/engine/resource"
 )
@@ -29,16 +30,26 @@ func (a way) sameChoice(b way) bool {
 	})
 }
 
-// String is the way in the words of iproute2: "via 10.98.0.1 dev eth1".
+// String is the way in the words of iproute2: "via 10.98.0.1 dev eth1", or
+// several where there is a choice.
 func (a way) String() string {
-	if a.hop.Via.IsValid() {
-		return "via " + a.hop.Via.String() + " dev " + a.hop.Dev
+	hops := a.hops
+	if len(hops) == 0 {
+		hops = []resource.Hop{a.hop}
 	}
-	return "dev " + a.hop.Dev
+	var out []string
+	for _, h := range hops {
+		one := "dev " + h.Dev
+		if h.Via.IsValid() {
+			one = "via " + h.Via.String() + " " + one
+		}
+		out = append(out, one)
+	}
+	return strings.Join(out, " or ")
 }
 
 // way is the way of s, whose peer is known. Of several hops it takes the one
-// over the link that the kernel chose, while there is that.
+// over the link that the kernel chose, while there is that and it is known.
 func (w *kernel) way(s resource.Sessions) way {
 	for _, tables := range w.tables(s) {
 		var all []resource.Route
