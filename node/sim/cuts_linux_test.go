@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -152,18 +153,25 @@ ASK
 -n NODE -6 route add fd00:20::/64 via fd00:98::1 dev eth1
 `
 
+// kernelCase is a change that is made by commands of ip. At the line ASK, or
+// after the last, something is sent on each session.
+type kernelCase struct {
+	name, prepare, commands string
+	restart                 string
+	deadEnd                 string // a way on which nobody answers here
+}
+
+// tally counts sessions by what was predicted of them.
+type tally struct{ all, cut, stalled, moved atomic.Int64 }
+
 // Changes are made by ip, and each of the sessions is asked afterwards: those
 // that are cut are exactly those that were said to be.
 func TestCutsOnTheKernel(t *testing.T) {
-	var total, cut, stalled, moved atomic.Int64
+	var n tally
 	t.Cleanup(func() { // after all cases
-		t.Logf("%d sessions: %d cut, %d stalled, %d led another way, as predicted", total.Load(), cut.Load(), stalled.Load(), moved.Load())
+		t.Logf("%d sessions: %d cut, %d stalled, %d led another way, as predicted", n.all.Load(), n.cut.Load(), n.stalled.Load(), n.moved.Load())
 	})
-	for _, c := range []struct {
-		name, prepare, commands string
-		restart                 string
-		deadEnd                 string // a way on which nobody answers here
-	}{
+	for _, c := range []kernelCase{
 		{"restart", "", restartEth1, "eth1", ""},
 		{"link down", "", "-n NODE link set eth1 down", "", "via 10.99.0.1 dev eth0"}, // the peer lost its link, too
 		{"link down, and no default route", "-n NODE route del default", "-n NODE link set eth1 down", "", ""},
@@ -183,56 +191,61 @@ func TestCutsOnTheKernel(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newSessionWorld(t, c.prepare)
-			network := []resource.Kind{resource.KindLink, resource.KindAddr, resource.KindRoute}
-			before := w.read(network...)
-			sessions := resource.All[resource.Sessions](w.read(resource.KindSession))
-			first, then, asked := strings.Cut(c.commands, "ASK\n")
-			w.ip(first)
-			if asked { // in the middle of a restart: what is sent then is lost
-				w.ask()
-			}
-			w.ip(then)
-			after := w.read(network...)
-			if c.restart != "" {
-				after = before
-			}
-			cuts, _ := sim.Cuts(sessions, before, after, c.restart)
-			if !asked {
-				w.ask()
-			}
-			dead := func(s session) bool {
-				for _, p := range s.of(cuts) {
-					if !p.Stalls || p.To != "" && p.To == c.deadEnd {
-						return true
-					}
-				}
-				return false
-			}
-			answered := w.answers(func(s session) time.Duration {
-				if dead(s) {
-					return silence
-				}
-				return answerTime
-			})
-			for _, s := range w.sessions {
-				total.Add(1)
-				said := s.of(cuts)
-				if answered[s] == dead(s) {
-					t.Errorf("%s to %s answers: %t; predicted: %v", s.local, s.peer, answered[s], said)
-				}
-				switch {
-				case len(said) > 0 && said[0].To != "":
-					moved.Add(1)
-					w.checkWay(s, said[0].To)
-				case dead(s):
-					cut.Add(1)
-				case len(said) > 0:
-					stalled.Add(1)
-				}
-			}
+			c.run(newSessionWorld(t, c.prepare), &n)
 		})
 	}
+}
+
+func (c kernelCase) run(w *sessionWorld, n *tally) {
+	cuts := c.change(w)
+	dead := func(s session) bool {
+		return slices.ContainsFunc(s.of(cuts), func(p engine.Cut) bool { return !p.Stalls || p.To != "" && p.To == c.deadEnd })
+	}
+	answered := w.answers(func(s session) time.Duration {
+		if dead(s) {
+			return silence
+		}
+		return answerTime
+	})
+	for _, s := range w.sessions {
+		n.all.Add(1)
+		said := s.of(cuts)
+		if answered[s] == dead(s) {
+			w.t.Errorf("%s to %s answers: %t; predicted: %v", s.local, s.peer, answered[s], said)
+		}
+		switch {
+		case len(said) > 0 && said[0].To != "":
+			n.moved.Add(1)
+			w.checkWay(s, said[0].To)
+		case dead(s):
+			n.cut.Add(1)
+		case len(said) > 0:
+			n.stalled.Add(1)
+		}
+	}
+}
+
+// change makes the change, asks all sessions, and returns what was predicted of
+// them from the states before and after it.
+func (c kernelCase) change(w *sessionWorld) []engine.Cut {
+	network := []resource.Kind{resource.KindLink, resource.KindAddr, resource.KindRoute}
+	before := w.read(network...)
+	sessions := resource.All[resource.Sessions](w.read(resource.KindSession))
+	first, then, asked := strings.Cut(c.commands, "ASK\n")
+	w.ip(first)
+	if asked { // in the middle of a restart: what is sent then is lost
+		w.ask()
+	}
+	w.ip(then)
+	after := w.read(network...)
+	if c.restart != "" {
+		after = before
+	}
+	if !asked {
+		w.ask()
+	}
+	cuts, _ := sim.Cuts(sessions, before, after, c.restart)
+	return cuts
 }
 
 // checkWay compares a predicted way with what the kernel says.

@@ -25,8 +25,18 @@ func TestWaysFollowTheKernel(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if _, err := w.node.Apply(t.Context(), engine.Edit{Want: resource.Compare(now, start).After()}); err != nil {
-			rt.Fatalf("back to the start: %v", err)
+		gone, back := resource.State{}, resource.State{}
+		for _, d := range resource.Compare(now, start) {
+			if d.After == nil {
+				gone[d.Key] = nil
+			} else {
+				back[d.Key] = d.After
+			}
+		}
+		for _, want := range []resource.State{gone, back} { // first what may be in the way of a gateway
+			if _, err := w.node.Apply(t.Context(), engine.Edit{Want: want}); err != nil {
+				rt.Fatalf("back to the start: %v", err)
+			}
 		}
 		m := sim.Over(w.node)
 		for range rapid.IntRange(1, 8).Draw(rt, "changes") {
