@@ -57,7 +57,7 @@ func (n *Node) concerned(x *interruption) (found []resource.Sessions, q resource
 			q = append(q, resource.Selector{Kind: resource.KindRoute, Covers: s.Peer.Addr()})
 		}
 		if !s.Hidden() {
-			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr})
+			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr}, resource.Selector{Kind: resource.KindRule})
 		}
 	}
 	slices.SortFunc(found, func(a, b resource.Sessions) int { return cmp.Compare(a.Key(), b.Key()) })

@@ -37,6 +37,7 @@ type sessionWorld struct {
 	node     *linux.Node
 	ns, peer string
 	sessions []session
+	onlink   bool // random routes take their gateways as they are
 }
 
 func newSessionWorld(t *testing.T, prepare string) *sessionWorld {
@@ -187,6 +188,11 @@ func TestCutsOnTheKernel(t *testing.T) {
 		{"throw", "", "-n NODE route add throw 10.20.0.4/31", "", ""},
 		{"the way is the same", "", "-n NODE route add 10.20.0.4/31 via 10.98.0.1 dev eth1\n-n NODE route replace 10.20.0.0/16 via 10.98.0.1 dev eth1 proto bird", "", ""},
 		{"lower metric", "", "-n NODE -6 route add fd00:20::/64 via fd00:98::9 dev eth1 metric 5", "", ""},
+		{"rule to another table", "-n NODE route add default via 10.98.0.9 dev eth1 table 100\n-n NODE -6 route add unreachable default table 100",
+			"-n NODE rule add to 10.20.0.4/31 ipproto tcp dport 5432 lookup 100\n-n NODE -6 rule add from fd00:98::2 to fd00:20::4/127 lookup 100", "", ""},
+		{"rule that prohibits", "", "-n NODE rule add to 10.20.0.4/31 prohibit", "", ""},
+		{"rule that leaves the default route out", "", "-n NODE route del 10.20.0.0/16\n-n NODE rule add to 10.20.0.4/31 lookup 99\n-n NODE rule del priority 32766\n-n NODE rule add priority 32766 lookup main suppress_prefixlength 0", "", ""},
+		{"rule that is not for them", "-n NODE route add unreachable default table 100", "-n NODE rule add to 10.20.0.4/31 ipproto udp lookup 100\n-n NODE rule add not from 10.98.0.0/15 lookup 100 iif eth0", "", ""},
 		{"several at once", "", "-n NODE addr del 10.98.0.2/16 dev eth1\n-n NODE link set eth0 down\n-n NODE -6 route add unreachable fd00:20::4/127", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,7 +234,7 @@ func (c kernelCase) run(w *sessionWorld, n *tally) {
 // change makes the change, asks all sessions, and returns what was predicted of
 // them from the states before and after it.
 func (c kernelCase) change(w *sessionWorld) []engine.Cut {
-	network := []resource.Kind{resource.KindLink, resource.KindAddr, resource.KindRoute}
+	network := []resource.Kind{resource.KindLink, resource.KindAddr, resource.KindRoute, resource.KindRule}
 	before := w.read(network...)
 	sessions := resource.All[resource.Sessions](w.read(resource.KindSession))
 	first, then, asked := strings.Cut(c.commands, "ASK\n")
@@ -251,7 +257,8 @@ func (c kernelCase) change(w *sessionWorld) []engine.Cut {
 // checkWay compares a predicted way with what the kernel says.
 func (w *sessionWorld) checkWay(s session, to string) {
 	w.t.Helper()
-	out := nodetest.IP(w.t, "-n", w.ns, "route", "get", s.peer.Addr().String(), "from", s.local.Addr().String())
+	out := nodetest.IP(w.t, "-n", w.ns, "route", "get", s.peer.Addr().String(), "from", s.local.Addr().String(),
+		"ipproto", "tcp", "sport", fmt.Sprint(s.local.Port()), "dport", fmt.Sprint(s.peer.Port()))
 	if !strings.Contains(out, to+" ") {
 		w.t.Errorf("%s to %s was predicted to go %s, and goes %s", s.local, s.peer, to, out)
 	}
