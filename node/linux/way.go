@@ -17,19 +17,23 @@ import (
 // This file asks the kernel which way the packets of a session take: which
 // route its look-up ends at, rules and all, and which link that leads to.
 
-// flow is what the kernel chooses a route by, for packets that the node sends.
+// flow is what the kernel chooses a route by, for packets of TCP that the node sends.
 type flow struct {
-	local, peer netip.Addr
+	local, peer netip.AddrPort
 	bound       uint32
-	ports       [2]uint16 // local and peer's; only where a route has several hops, for they may choose among these
 }
 
-func (s tcpSocket) flow() flow {
-	return flow{local: s.local.Addr(), peer: s.peer.Addr(), bound: s.bound, ports: [2]uint16{s.local.Port(), s.peer.Port()}}
-}
+func (s tcpSocket) flow() flow { return flow{s.local, s.peer, s.bound} }
 
-func (f flow) portless() flow {
-	f.ports = [2]uint16{}
+// common is the flow without the client's port, by which nobody chooses a
+// route, but perhaps among several hops of one.
+func (s tcpSocket) common() flow {
+	f := s.flow()
+	if s.server {
+		f.peer = netip.AddrPortFrom(f.peer.Addr(), 0)
+	} else {
+		f.local = netip.AddrPortFrom(f.local.Addr(), 0)
+	}
 	return f
 }
 
@@ -39,13 +43,12 @@ type way struct {
 	route resource.Key
 }
 
-// ways returns the way of each session. Those that differ in their ports only
-// are looked up once, but for those that take a route of several hops.
+// ways returns the way of each session. Those that differ in the client's port
+// only are looked up once, but for those that take a route of several hops.
 func (n *Node) ways(ctx context.Context, sockets []tcpSocket) (map[flow]way, error) {
 	flows := map[flow][]flow{} // by what they have in common
 	for _, s := range sockets {
-		f := s.flow()
-		flows[f.portless()] = append(flows[f.portless()], f)
+		flows[s.common()] = append(flows[s.common()], s.flow())
 	}
 	routes, err := n.lookUp(ctx, slices.Collect(maps.Keys(flows)), true)
 	if err != nil {
@@ -175,11 +178,12 @@ func ask(fd int, flows []flow, whole bool, buf []byte, out map[flow][]byte) erro
 // request is the body of an RTM_GETROUTE.
 func (f flow) request(whole bool) []byte {
 	b := make([]byte, unix.SizeofRtMsg)
+	local, peer := f.local.Addr(), f.peer.Addr()
 	b[0] = unix.AF_INET
-	if f.peer.Is6() {
+	if peer.Is6() {
 		b[0] = unix.AF_INET6
 	}
-	b[1], b[2] = uint8(f.peer.BitLen()), uint8(f.local.BitLen())
+	b[1], b[2] = uint8(peer.BitLen()), uint8(local.BitLen())
 	if whole {
 		flags := uint32(unix.RTM_F_FIB_MATCH)
 		if b[0] == unix.AF_INET { // IPv6 always says which table
@@ -187,15 +191,17 @@ func (f flow) request(whole bool) []byte {
 		}
 		native.PutUint32(b[8:], flags)
 	}
-	b = put(b, unix.RTA_DST, f.peer.AsSlice()...)
-	b = put(b, unix.RTA_SRC, f.local.AsSlice()...)
+	b = put(b, unix.RTA_DST, peer.AsSlice()...)
+	b = put(b, unix.RTA_SRC, local.AsSlice()...)
 	if f.bound != 0 {
 		b = putU32(b, unix.RTA_OIF, f.bound)
 	}
-	if f.ports != f.portless().ports {
-		b = put(b, unix.RTA_IP_PROTO, unix.IPPROTO_TCP)
-		b = put(b, unix.RTA_SPORT, binary.BigEndian.AppendUint16(nil, f.ports[0])...)
-		b = put(b, unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, f.ports[1])...)
+	b = put(b, unix.RTA_IP_PROTO, unix.IPPROTO_TCP)
+	if port := f.local.Port(); port != 0 {
+		b = put(b, unix.RTA_SPORT, binary.BigEndian.AppendUint16(nil, port)...)
+	}
+	if port := f.peer.Port(); port != 0 {
+		b = put(b, unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, port)...)
 	}
 	return b
 }

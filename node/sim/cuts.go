@@ -57,7 +57,7 @@ func (n *Node) concerned(x *interruption) (found []resource.Sessions, q resource
 			q = append(q, resource.Selector{Kind: resource.KindRoute, Covers: s.Peer.Addr()})
 		}
 		if !s.Hidden() {
-			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr})
+			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr}, resource.Selector{Kind: resource.KindRule})
 		}
 	}
 	slices.SortFunc(found, func(a, b resource.Sessions) int { return cmp.Compare(a.Key(), b.Key()) })
@@ -119,7 +119,7 @@ type interruption struct {
 
 // concerns reports whether the change touches anything that s may depend on.
 func (x *interruption) concerns(s resource.Sessions) bool {
-	if x.restart != "" && (s.Dev == x.restart || s.Own || s.Local.Is6() || !s.Local.IsValid()) {
+	if x.restart != "" && (s.Dev == x.restart || s.Dev == "" || s.Own || s.Local.Is6() || !s.Local.IsValid()) {
 		return true
 	}
 	return slices.ContainsFunc(x.diff, func(c resource.Change) bool {
@@ -212,16 +212,19 @@ func (x *interruption) onItsWay(s resource.Sessions) (c engine.Cut, now resource
 	case was.same(is) && (was.sameChoice(is) || len(is.hops) < 2):
 		hit = x.neighbour(s, was)
 		c.Perhaps = hit
+		now.Route = is.route.Key() // it may be another to the same place
 	case !is.ok:
 		hit = true
 	default:
-		// Who chooses among several hops does so anew when they change.
-		c.Stalls, c.To, c.Perhaps, hit = true, is.String(), len(is.hops) > 1, true
+		c.Stalls, c.To, hit = true, is.String(), true
 		now.Dev, now.Route = is.hop.Dev, is.route.Key()
+		if len(is.hops) > 1 { // the kernel chooses anew when they change, nobody knows how
+			c.Perhaps, now.Dev = true, ""
+		}
 	}
-	if !hit && x.interrupts(s) {
-		c = engine.Cut{Sessions: s, Stalls: true}
-		hit = true
+	if !hit {
+		c.Perhaps, hit = x.interrupts(s, was)
+		c.Stalls = hit
 	}
 	return c, now, hit
 }
@@ -234,13 +237,18 @@ func (x *interruption) ways(s resource.Sessions) (was, is way) {
 	return x.before.way(s), x.after.way(s)
 }
 
-// interrupts reports whether the restart takes from s, for a while, its link or its address.
-func (x *interruption) interrupts(s resource.Sessions) bool {
-	if x.restart == "" {
-		return false
+// interrupts reports whether the restart takes from s, whose way is known as far
+// as it can be, its link or its address for a while; or perhaps does.
+func (x *interruption) interrupts(s resource.Sessions, w way) (perhaps, hit bool) {
+	switch {
+	case x.restart == "":
+		return false, false
+	case s.Dev == x.restart, s.Local.Is6() && x.restart == home(x.before.state, s.Local): // IPv4 addresses stay when a link goes down
+		return false, true
+	default:
+		perhaps = s.Dev == "" && slices.ContainsFunc(w.hops, func(h resource.Hop) bool { return h.Dev == x.restart })
+		return perhaps, perhaps
 	}
-	// IPv4 addresses stay when a link goes down
-	return s.Dev == x.restart || s.Local.Is6() && x.restart == home(x.before.state, s.Local)
 }
 
 // unclear is the fate of a session that the model cannot find the way of: its
@@ -252,6 +260,8 @@ func (x *interruption) unclear(s resource.Sessions) (c engine.Cut, hit bool) {
 	}
 	for _, d := range x.diff {
 		switch d.Key.Kind() {
+		case resource.KindLink:
+			hit = s.Dev == "" // one of several that is not known
 		case resource.KindAddr:
 			hit = !s.Local.IsValid() && d.After == nil
 		case resource.KindRule:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type sessionWorld struct {
 	node     *linux.Node
 	ns, peer string
 	sessions []session
+	onlink   bool // random routes take their gateways as they are
 }
 
 func newSessionWorld(t *testing.T, prepare string) *sessionWorld {
@@ -152,18 +154,25 @@ ASK
 -n NODE -6 route add fd00:20::/64 via fd00:98::1 dev eth1
 `
 
+// kernelCase is a change that is made by commands of ip. At the line ASK, or
+// after the last, something is sent on each session.
+type kernelCase struct {
+	name, prepare, commands string
+	restart                 string
+	deadEnd                 string // a way on which nobody answers here
+}
+
+// tally counts sessions by what was predicted of them.
+type tally struct{ all, cut, stalled, moved atomic.Int64 }
+
 // Changes are made by ip, and each of the sessions is asked afterwards: those
 // that are cut are exactly those that were said to be.
 func TestCutsOnTheKernel(t *testing.T) {
-	var total, cut, stalled, moved atomic.Int64
+	var n tally
 	t.Cleanup(func() { // after all cases
-		t.Logf("%d sessions: %d cut, %d stalled, %d led another way, as predicted", total.Load(), cut.Load(), stalled.Load(), moved.Load())
+		t.Logf("%d sessions: %d cut, %d stalled, %d led another way, as predicted", n.all.Load(), n.cut.Load(), n.stalled.Load(), n.moved.Load())
 	})
-	for _, c := range []struct {
-		name, prepare, commands string
-		restart                 string
-		deadEnd                 string // a way on which nobody answers here
-	}{
+	for _, c := range []kernelCase{
 		{"restart", "", restartEth1, "eth1", ""},
 		{"link down", "", "-n NODE link set eth1 down", "", "via 10.99.0.1 dev eth0"}, // the peer lost its link, too
 		{"link down, and no default route", "-n NODE route del default", "-n NODE link set eth1 down", "", ""},
@@ -179,66 +188,77 @@ func TestCutsOnTheKernel(t *testing.T) {
 		{"throw", "", "-n NODE route add throw 10.20.0.4/31", "", ""},
 		{"the way is the same", "", "-n NODE route add 10.20.0.4/31 via 10.98.0.1 dev eth1\n-n NODE route replace 10.20.0.0/16 via 10.98.0.1 dev eth1 proto bird", "", ""},
 		{"lower metric", "", "-n NODE -6 route add fd00:20::/64 via fd00:98::9 dev eth1 metric 5", "", ""},
+		{"rule to another table", "-n NODE route add default via 10.98.0.9 dev eth1 table 100\n-n NODE -6 route add unreachable default table 100",
+			"-n NODE rule add to 10.20.0.4/31 ipproto tcp dport 5432 lookup 100\n-n NODE -6 rule add from fd00:98::2 to fd00:20::4/127 lookup 100", "", ""},
+		{"rule that prohibits", "", "-n NODE rule add to 10.20.0.4/31 prohibit", "", ""},
+		{"rule that leaves the default route out", "", "-n NODE route del 10.20.0.0/16\n-n NODE rule add to 10.20.0.4/31 lookup 99\n-n NODE rule del priority 32766\n-n NODE rule add priority 32766 lookup main suppress_prefixlength 0", "", ""},
+		{"rule that is not for them", "-n NODE route add unreachable default table 100", "-n NODE rule add to 10.20.0.4/31 ipproto udp lookup 100\n-n NODE rule add not from 10.98.0.0/15 lookup 100 iif eth0", "", ""},
 		{"several at once", "", "-n NODE addr del 10.98.0.2/16 dev eth1\n-n NODE link set eth0 down\n-n NODE -6 route add unreachable fd00:20::4/127", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newSessionWorld(t, c.prepare)
-			network := []resource.Kind{resource.KindLink, resource.KindAddr, resource.KindRoute}
-			before := w.read(network...)
-			sessions := resource.All[resource.Sessions](w.read(resource.KindSession))
-			first, then, asked := strings.Cut(c.commands, "ASK\n")
-			w.ip(first)
-			if asked { // in the middle of a restart: what is sent then is lost
-				w.ask()
-			}
-			w.ip(then)
-			after := w.read(network...)
-			if c.restart != "" {
-				after = before
-			}
-			cuts, _ := sim.Cuts(sessions, before, after, c.restart)
-			if !asked {
-				w.ask()
-			}
-			dead := func(s session) bool {
-				for _, p := range s.of(cuts) {
-					if !p.Stalls || p.To != "" && p.To == c.deadEnd {
-						return true
-					}
-				}
-				return false
-			}
-			answered := w.answers(func(s session) time.Duration {
-				if dead(s) {
-					return silence
-				}
-				return answerTime
-			})
-			for _, s := range w.sessions {
-				total.Add(1)
-				said := s.of(cuts)
-				if answered[s] == dead(s) {
-					t.Errorf("%s to %s answers: %t; predicted: %v", s.local, s.peer, answered[s], said)
-				}
-				switch {
-				case len(said) > 0 && said[0].To != "":
-					moved.Add(1)
-					w.checkWay(s, said[0].To)
-				case dead(s):
-					cut.Add(1)
-				case len(said) > 0:
-					stalled.Add(1)
-				}
-			}
+			c.run(newSessionWorld(t, c.prepare), &n)
 		})
 	}
+}
+
+func (c kernelCase) run(w *sessionWorld, n *tally) {
+	cuts := c.change(w)
+	dead := func(s session) bool {
+		return slices.ContainsFunc(s.of(cuts), func(p engine.Cut) bool { return !p.Stalls || p.To != "" && p.To == c.deadEnd })
+	}
+	answered := w.answers(func(s session) time.Duration {
+		if dead(s) {
+			return silence
+		}
+		return answerTime
+	})
+	for _, s := range w.sessions {
+		n.all.Add(1)
+		said := s.of(cuts)
+		if answered[s] == dead(s) {
+			w.t.Errorf("%s to %s answers: %t; predicted: %v", s.local, s.peer, answered[s], said)
+		}
+		switch {
+		case len(said) > 0 && said[0].To != "":
+			n.moved.Add(1)
+			w.checkWay(s, said[0].To)
+		case dead(s):
+			n.cut.Add(1)
+		case len(said) > 0:
+			n.stalled.Add(1)
+		}
+	}
+}
+
+// change makes the change, asks all sessions, and returns what was predicted of
+// them from the states before and after it.
+func (c kernelCase) change(w *sessionWorld) []engine.Cut {
+	network := []resource.Kind{resource.KindLink, resource.KindAddr, resource.KindRoute, resource.KindRule}
+	before := w.read(network...)
+	sessions := resource.All[resource.Sessions](w.read(resource.KindSession))
+	first, then, asked := strings.Cut(c.commands, "ASK\n")
+	w.ip(first)
+	if asked { // in the middle of a restart: what is sent then is lost
+		w.ask()
+	}
+	w.ip(then)
+	after := w.read(network...)
+	if c.restart != "" {
+		after = before
+	}
+	if !asked {
+		w.ask()
+	}
+	cuts, _ := sim.Cuts(sessions, before, after, c.restart)
+	return cuts
 }
 
 // checkWay compares a predicted way with what the kernel says.
 func (w *sessionWorld) checkWay(s session, to string) {
 	w.t.Helper()
-	out := nodetest.IP(w.t, "-n", w.ns, "route", "get", s.peer.Addr().String(), "from", s.local.Addr().String())
+	out := nodetest.IP(w.t, "-n", w.ns, "route", "get", s.peer.Addr().String(), "from", s.local.Addr().String(),
+		"ipproto", "tcp", "sport", fmt.Sprint(s.local.Port()), "dport", fmt.Sprint(s.peer.Port()))
 	if !strings.Contains(out, to+" ") {
 		w.t.Errorf("%s to %s was predicted to go %s, and goes %s", s.local, s.peer, to, out)
 	}

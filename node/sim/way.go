@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"runbook/engine/resource"
 )
@@ -29,20 +31,30 @@ func (a way) sameChoice(b way) bool {
 	})
 }
 
-// String is the way in the words of iproute2: "via 10.98.0.1 dev eth1".
+// String is the way in the words of iproute2: "via 10.98.0.1 dev eth1", or
+// several where there is a choice.
 func (a way) String() string {
-	if a.hop.Via.IsValid() {
-		return "via " + a.hop.Via.String() + " dev " + a.hop.Dev
+	hops := a.hops
+	if len(hops) == 0 {
+		hops = []resource.Hop{a.hop}
 	}
-	return "dev " + a.hop.Dev
+	var out []string
+	for _, h := range hops {
+		one := "dev " + h.Dev
+		if h.Via.IsValid() {
+			one = "via " + h.Via.String() + " " + one
+		}
+		out = append(out, one)
+	}
+	return strings.Join(out, " or ")
 }
 
 // way is the way of s, whose peer is known. Of several hops it takes the one
-// over the link that the kernel chose, while there is that.
+// over the link that the kernel chose, while there is that and it is known.
 func (w *kernel) way(s resource.Sessions) way {
-	for _, tables := range w.tables(s) {
+	for _, l := range w.lookUps(s) {
 		var all []resource.Route
-		for _, t := range tables {
+		for _, t := range l.tables {
 			all = append(all, w.covering(s.Peer.Addr(), t)...)
 		}
 		slices.SortStableFunc(all, func(a, b resource.Route) int { // fib_table_lookup; fib6_node_lookup
@@ -51,19 +63,27 @@ func (w *kernel) way(s resource.Sessions) way {
 			}
 			return srcBits(b) - srcBits(a)
 		})
-		for _, r := range all {
-			if r.TOS != 0 || r.Src.IsValid() && !r.Src.Contains(s.Local) {
-				continue
-			}
-			if r.Type == resource.Throw {
-				break // to the next table
-			}
-			if found, ok := w.through(r, s.Dev); ok {
-				return found
-			}
+		if found, ok := w.first(all, s); ok && (!found.ok || found.route.Dst.Bits() > l.suppress) {
+			return found
 		}
 	}
 	return way{}
+}
+
+// first is the way of s by the first of routes that is for it and has one.
+func (w *kernel) first(routes []resource.Route, s resource.Sessions) (way, bool) {
+	for _, r := range routes {
+		if r.TOS != 0 || r.Src.IsValid() && !r.Src.Contains(s.Local) {
+			continue
+		}
+		if r.Type == resource.Throw {
+			break // to the next table
+		}
+		if found, ok := w.through(r, s.Dev); ok {
+			return found, true
+		}
+	}
+	return way{}, false
 }
 
 func srcBits(r resource.Route) int { return max(r.Src.Bits(), 0) }
@@ -95,24 +115,31 @@ func (w *kernel) through(r resource.Route, dev string) (way, bool) {
 	return found, true
 }
 
-// tables are the tables that s is looked up in, one after the other; those
-// that stand together are one to the kernel. Rules that look at what is not
-// known of a session (marks, ports, users) count as if they were not for it.
-func (w *kernel) tables(s resource.Sessions) [][]resource.Table {
+// lookUp is a look into tables that are one to the kernel.
+type lookUp struct {
+	tables   []resource.Table
+	suppress int // a route whose prefix is no longer than this is left out, if it leads anywhere
+}
+
+func in(tables ...resource.Table) lookUp { return lookUp{tables, -1} }
+
+// lookUps are the look-ups for s, one after the other. Rules that look at what
+// is not known of a session (marks, users, some ports) count as if they were not for it.
+func (w *kernel) lookUps(s resource.Sessions) []lookUp {
 	family := 4
 	if s.Peer.Addr().Is6() {
 		family = 6
 	}
-	rules, own := w.rules(family)
+	rules, own := w.routingRules(family)
 	switch {
 	case len(rules) > 0 && (own || family == 6):
-		return lookUps(rules, s)
+		return byRules(rules, s)
 	case family == 6:
-		return [][]resource.Table{{resource.TableLocal}, tableOf(s), {resource.TableMain}}
+		return []lookUp{in(resource.TableLocal), in(tableOf(s)...), in(resource.TableMain)}
 	case len(rules) > 0 || len(tableOf(s)) == 0: // fib_lookup: without rules of the node's own local and main are one
-		return [][]resource.Table{{resource.TableLocal, resource.TableMain}, {resource.TableDefault}}
+		return []lookUp{in(resource.TableLocal, resource.TableMain), in(resource.TableDefault)}
 	default:
-		return [][]resource.Table{{resource.TableLocal}, tableOf(s), {resource.TableMain}, {resource.TableDefault}}
+		return []lookUp{in(resource.TableLocal), in(tableOf(s)...), in(resource.TableMain), in(resource.TableDefault)}
 	}
 }
 
@@ -125,9 +152,9 @@ func tableOf(s resource.Sessions) []resource.Table {
 	return []resource.Table{id.Table}
 }
 
-// rules are the known rules of a family in the order in which they are tried,
-// and whether one of them is not the kernel's own.
-func (w *kernel) rules(family int) (rules []resource.Rule, own bool) {
+// routingRules are the known rules of a family in the order in which they are
+// tried, and whether one of them is not the kernel's own.
+func (w *kernel) routingRules(family int) (rules []resource.Rule, own bool) {
 	for _, r := range w.state {
 		rule, ok := r.(resource.Rule)
 		if !ok || rule.Family != family {
@@ -137,17 +164,14 @@ func (w *kernel) rules(family int) (rules []resource.Rule, own bool) {
 		own = own || rule.Proto != resource.ProtoKernel
 	}
 	slices.SortFunc(rules, func(a, b resource.Rule) int {
-		if a.Priority != b.Priority {
-			return int(a.Priority) - int(b.Priority)
-		}
-		return a.Nth - b.Nth
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Nth, b.Nth))
 	})
 	return rules, own
 }
 
-// lookUps follows the rules for s (fib_rules_lookup).
-func lookUps(rules []resource.Rule, s resource.Sessions) [][]resource.Table {
-	var out [][]resource.Table
+// byRules follows the rules for s (fib_rules_lookup).
+func byRules(rules []resource.Rule, s resource.Sessions) []lookUp {
+	var out []lookUp
 	for i := 0; i < len(rules); i++ {
 		r := rules[i]
 		if !isFor(r, s) {
@@ -155,13 +179,16 @@ func lookUps(rules []resource.Rule, s resource.Sessions) [][]resource.Table {
 		}
 		switch r.Action {
 		case resource.RuleLookup:
-			out = append(out, []resource.Table{r.Table})
-		case resource.RuleGoto:
-			to := slices.IndexFunc(rules, func(o resource.Rule) bool { return o.Priority >= r.Goto })
-			if to <= i {
-				return out
+			l := in(r.Table)
+			if r.Suppress != nil {
+				l.suppress = int(*r.Suppress)
 			}
-			i = to - 1
+			out = append(out, l)
+		case resource.RuleGoto:
+			to := slices.IndexFunc(rules, func(o resource.Rule) bool { return o.Priority == r.Goto })
+			if to > i { // else there is no such rule, and the next is tried
+				i = to - 1
+			}
 		case resource.RuleBlackhole, resource.RuleUnreachable, resource.RuleProhibit:
 			return out
 		}
@@ -171,8 +198,16 @@ func lookUps(rules []resource.Rule, s resource.Sessions) [][]resource.Table {
 
 // isFor reports whether r is for packets of s (fib_rule_match).
 func isFor(r resource.Rule, s resource.Sessions) bool {
-	in := func(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
-	matches := in(r.Src, s.Local) && in(r.Dst, s.Peer.Addr()) && r.TOS == 0 && r.OIF == "" &&
-		(r.IIF == "" || r.IIF == "lo") && r.Mark&r.Mask == 0 && len(r.Extra) == 0
+	within := func(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Masked().Contains(a) }
+	port := func(ports *resource.Range, p uint16) bool {
+		return ports == nil || p != 0 && ports.First <= uint32(p) && uint32(p) <= ports.Last
+	}
+	matches := within(r.Src, s.Local) && within(r.Dst, s.Peer.Addr()) &&
+		(r.IPProto == 0 || r.IPProto == protoTCP) && port(r.SPorts, s.Port) && port(r.DPorts, s.Peer.Port()) &&
+		(r.IIF == "" || r.IIF == "lo") && r.OIF == "" && r.Mark&r.Mask == 0 && r.TOS == 0 &&
+		!r.L3MDev && r.UIDs == nil && len(r.Extra) == 0
 	return matches != r.Not
 }
+
+// protoTCP is IPPROTO_TCP.
+const protoTCP = 6
