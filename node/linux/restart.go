@@ -4,6 +4,8 @@ package linux
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +17,8 @@ import (
 // kernel forgets of it without a word. It is captured first, in a form that can be written down, so that the
 // guardian can finish a restart whose agent was killed half way.
 
-// Capture is what is on a link, and what states do not hold of it.
-type Capture struct {
+// capture is what is on a link, and what states do not hold of it.
+type capture struct {
 	Link   string         `json:"link"`
 	Taken  time.Time      `json:"taken"`
 	State  resource.State `json:"state"`            // of the link, and all that is on it; volatile resources are left out
@@ -34,17 +36,33 @@ type Left struct {
 	Preferred time.Duration `json:"preferred,omitempty"` // of an address
 }
 
-// Capture captures the link called name.
-func (n *Node) Capture(ctx context.Context, name string) (Capture, error) {
+// Capture returns all that is on the link called name, in JSON: what [Node.Restore] takes.
+func (n *Node) Capture(ctx context.Context, name string) ([]byte, error) {
 	now, err := n.read(ctx, onLinkOf(name))
 	if err != nil {
-		return Capture{}, err
+		return nil, err
 	}
-	return n.capture(ctx, name, now)
+	c, err := n.capture(ctx, name, now)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(c)
 }
 
-func (n *Node) capture(ctx context.Context, name string, now reading) (Capture, error) {
-	c := Capture{Link: name, Taken: time.Now(), State: resource.State{}}
+// Restore makes again what of a capture is missing: the link goes up, and what is on it
+// comes back. Done twice, it does nothing the second time.
+func (n *Node) Restore(ctx context.Context, captured []byte) error {
+	var c capture
+	if err := json.Unmarshal(captured, &c); err != nil {
+		return fmt.Errorf("a captured link: %w", err)
+	}
+	n.applying.Lock()
+	defer n.applying.Unlock()
+	return n.restore(ctx, c)
+}
+
+func (n *Node) capture(ctx context.Context, name string, now reading) (capture, error) {
+	c := capture{Link: name, Taken: time.Now(), State: resource.State{}}
 	for k, r := range now.state.Select(onLinkOf(name)) {
 		if r != nil && !r.Volatile() {
 			c.State[k] = r
@@ -61,7 +79,7 @@ func (n *Node) capture(ctx context.Context, name string, now reading) (Capture, 
 }
 
 // left are the lifetimes of c as they are by now, as routes.
-func (c Capture) left() []route {
+func (c capture) left() []route {
 	var out []route
 	for _, l := range c.Routes {
 		if r, ok := resource.Get[resource.Route](c.State, l.Key); ok {
@@ -82,12 +100,10 @@ func (n *Node) restart(ctx context.Context, name string, now reading) error {
 	if _, err := n.send(ctx, []message{upMessage(name, false)}); err != nil {
 		return err
 	}
-	return n.Restore(ctx, c)
+	return n.restore(ctx, c)
 }
 
-// Restore makes again what of c is missing: the link goes up, and what is on it
-// comes back. Done twice, it does nothing the second time.
-func (n *Node) Restore(ctx context.Context, c Capture) error {
+func (n *Node) restore(ctx context.Context, c capture) error {
 	touched, err := selectors(c.State)
 	if err != nil {
 		return err

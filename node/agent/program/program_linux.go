@@ -50,7 +50,7 @@ func open(do func(guard.Kernel) error) error {
 		return err
 	}
 	defer n.Close() //nolint:errcheck // the process ends
-	return do(kernel{n})
+	return do(n)
 }
 
 func serve(k guard.Kernel) error {
@@ -61,14 +61,3 @@ func serve(k guard.Kernel) error {
 	}
 	return agent.Serve(ctx, os.Stdin, os.Stdout, n)
 }
-
-// kernel is a linux node as it is guarded.
-type kernel struct{ *linux.Node }
-
-// Capture implements [guard.Kernel].
-func (kernel) Capture(_ context.Context, link string) ([]byte, error) {
-	return nil, fmt.Errorf("link %s: a linux node cannot restart links, so far", link)
-}
-
-// Restore implements [guard.Kernel].
-func (kernel) Restore(context.Context, []byte) error { return nil }
