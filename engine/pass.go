@@ -454,7 +454,8 @@ func drifted(d resource.Diff) *Error {
 // explain adds to a kernel's refusal what the operation knows about it.
 func (p *Pass) explain(ctx context.Context, op Change, err error) error {
 	var refused *NodeError
-	if !errors.As(err, &refused) {
+	var known *Error
+	if !errors.As(err, &refused) || errors.As(err, &known) {
 		return err
 	}
 	e := &Error{Code: Unreachable, Cause: "refused by the kernel", Kernel: refused.Words, Err: err}
