@@ -31,6 +31,8 @@ func eventLines(e engine.Event, s Style) []string {
 		return []string{s.bold(e.Text)}
 	case engine.EventBake:
 		return []string{"waiting " + e.Text + " before the next wave"}
+	case engine.EventConfirmed:
+		return []string{e.Node + ": reached over a new connection: the change stays"}
 	case engine.EventPace:
 		return []string{fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text)}
 	case engine.EventPrint:

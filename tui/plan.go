@@ -127,6 +127,13 @@ func changeLines(c engine.PlannedChange) []string {
 	for _, ch := range c.Edit.Diff() {
 		out = append(out, ch.Lines()...)
 	}
+	if c.Edit.Restart != "" {
+		out = append(out, fmt.Sprintf("~ %-5s %s restart", resource.KindLink, c.Edit.Restart))
+		out = append(out, lostLines(c.Edit)...)
+	}
+	if g := c.Edit.Guard; g != nil {
+		out = append(out, fmt.Sprintf("    ! confirmed over a new connection within %s, or the node puts itself back", g.Within))
+	}
 	if len(out) > 0 {
 		return out
 	}
@@ -137,6 +144,38 @@ func changeLines(c engine.PlannedChange) []string {
 	}
 	if len(out) == 0 {
 		out = append(out, fmt.Sprintf("= %s %s    nothing to do", c.Op, c.Object))
+	}
+	return out
+}
+
+// lostLines is what a restart loses and puts back. The node's own addresses, and what
+// the kernel makes of them, are only counted: they are others on every node, and would part nodes that get the same change.
+func lostLines(e engine.Edit) []string {
+	why := fmt.Sprintf("    lost when %s goes down; put back", e.Restart)
+	var out []string
+	addrs, routes := 0, 0
+	for _, k := range e.Lost.Keys() {
+		switch r := e.Lost[k].(type) {
+		case resource.Addr:
+			addrs++
+			continue
+		case resource.Route:
+			if r.Proto == resource.ProtoKernel {
+				routes++
+				continue
+			}
+		}
+		out = append(out, fmt.Sprintf("    - %-5s %s%s", k.Kind(), e.Lost[k], why))
+	}
+	var own []string
+	if addrs > 0 {
+		own = append(own, count(addrs, "address")+" of its own")
+	}
+	if routes > 0 {
+		own = append(own, count(routes, "route")+" to addresses")
+	}
+	if own != nil {
+		out = append(out, "    - "+strings.Join(own, ", ")+why)
 	}
 	return out
 }
@@ -173,6 +212,9 @@ func title(p *engine.Plan) string {
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
+	}
+	if strings.HasSuffix(what, "s") {
+		what += "e"
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
@@ -246,10 +288,18 @@ type (
 		Object  string          `json:"object"`
 		Pos     string          `json:"pos"`
 		Diff    resource.Diff   `json:"diff"`
+		Restart string          `json:"restart,omitempty"` // the link that is restarted,
+		Lost    resource.State  `json:"lost,omitempty"`    // and what it loses, which is put back
+		Guard   *guardDoc       `json:"guard,omitempty"`
 		Refused string          `json:"refused,omitempty"`
 		Cuts    []engine.Cut    `json:"cuts,omitempty"`
 	}
 )
+
+// guardDoc says that a change is confirmed over a new connection, or put back.
+type guardDoc struct {
+	Within engine.Duration `json:"within"`
+}
 
 func planJSON(w io.Writer, p *engine.Plan) error {
 	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used)}
@@ -259,6 +309,10 @@ func planJSON(w io.Writer, p *engine.Plan) error {
 			cd := callDoc{Op: c.Op, Args: c.Args, Object: c.Object, Pos: c.Pos, Diff: c.Edit.Diff(), Cuts: c.Edit.Cuts}
 			if cd.Diff == nil {
 				cd.Diff = resource.Diff{}
+			}
+			cd.Restart, cd.Lost = c.Edit.Restart, c.Edit.Lost
+			if c.Edit.Guard != nil {
+				cd.Guard = &guardDoc{c.Edit.Guard.Within}
 			}
 			if c.Refused != nil {
 				cd.Refused = c.Refused.Words
