@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -606,4 +607,55 @@ func TestRepeatsAtOnce(t *testing.T) {
 	if done != 1 {
 		t.Errorf("%d restarts were made, want one", done)
 	}
+}
+
+// A link that was taken down comes up again with all that it had.
+func TestLinkDownIsPutBack(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	nodetest.IP(t, "netns", "exec", m.ns, "sysctl", "-q", "-w", "net.ipv6.conf.eth1.disable_ipv6=1")
+	for i := range 50 {
+		nodetest.IP(t, "-n", m.ns, "route", "add", route(i).Dst.String(), "via", "10.98.0.1", "dev", "eth1", "proto", "static")
+	}
+	a := m.agent(t)
+	before, dump := a.read(t, nodetest.Everything), m.dump(t)
+	link, _ := resource.Get[resource.Link](before, resource.LinkKey("eth1"))
+	link.Up, link.Carrier = false, false
+	e := edit(t, a, "r1", link)
+	if e.Disrupts != link.Key() || e.Verb != "down" {
+		t.Errorf("it disrupts %q by %q", e.Disrupts, e.Verb)
+	}
+	if _, err := a.Apply(t.Context(), guarded(e, "x", time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if s := a.read(t, nodetest.Everything); s[route(1).Key()] != nil {
+		t.Error("the routes are still there")
+	}
+	a.kill(t)
+	a = m.agent(t)
+	eventually(t, a, before, settled)
+	m.idle(t)
+	if now := m.dump(t); now != dump {
+		t.Errorf("before:\n%s\nafter:\n%s", dump, now)
+	}
+	ms := a.memory(t)
+	if len(ms) != 1 || ms[0].Ended || !strings.Contains(ms[0].Outcome, "put back: 1") {
+		t.Errorf("the node says %v", ms)
+	}
+	refused := edit(t, a, "r2", link)
+	if _, err := a.Apply(t.Context(), refused); err == nil || engine.AsError(err).Code != engine.LimitHit {
+		t.Errorf("taking it down again: %v", err)
+	}
+}
+
+// dump is all that ip shows of m, sorted.
+func (m *machine) dump(t *testing.T) string {
+	t.Helper()
+	var lines []string
+	for _, what := range []string{"-4 addr", "-6 addr", "-4 route show table all", "-6 route show table all", "rule", "-d link"} {
+		out := nodetest.IP(t, append([]string{"-n", m.ns, "-o"}, strings.Fields(what)...)...)
+		lines = append(lines, strings.Split(out, "\n")...)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

@@ -220,6 +220,47 @@ func TestMemoryIsDamaged(t *testing.T) {
 	}
 }
 
+// picky is a kernel that refuses one resource, and with it all that is wanted beside it.
+type picky struct {
+	fakeKernel
+	refuses resource.Key
+}
+
+func (k picky) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	if _, wanted := e.Want[k.refuses]; wanted {
+		return nil, &engine.NodeError{Errno: "EINVAL", Words: "Nexthop has invalid gateway"}
+	}
+	return k.fakeKernel.Apply(ctx, e)
+}
+
+// What cannot be put back keeps nothing else from being put back, and is said.
+func TestPutBackPiecemeal(t *testing.T) {
+	n := remembering(t.TempDir(), newClock())
+	gone := engine.Edit{Want: resource.State{}, Before: resource.State{}, After: resource.State{}}
+	for i := range 3 {
+		r := route(i)
+		do(t, n, engine.Edit{Want: resource.Of(r)})
+		gone.Want[r.Key()], gone.Before[r.Key()] = nil, r
+		gone.Query = append(gone.Query, resource.Selector{Kind: resource.KindRoute, Dst: r.Dst})
+	}
+	do(t, n, guarded(gone, "x", time.Minute))
+	n.kernel = picky{n.kernel.(fakeKernel), route(1).Key()}
+	r, err := n.folder.pending()
+	if err != nil || r == nil {
+		t.Fatal(r, err)
+	}
+	if err := n.putBack(t.Context(), r, "not confirmed"); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := n.Read(t.Context(), gone.Query)
+	if len(s) != 2 || s[route(1).Key()] != nil {
+		t.Errorf("the node holds %v", s.Keys())
+	}
+	if f := r.Ended.Failed; r.Ended.PutBack != 1 || len(f) != 1 || f[0] != "route 10.20.1.0/24 table 254 metric 0: Nexthop has invalid gateway" {
+		t.Errorf("it says %s", r.Ended)
+	}
+}
+
 // A record that cannot be read refuses what would need another.
 func TestRecordIsDamaged(t *testing.T) {
 	n := remembering(t.TempDir(), newClock())

@@ -63,17 +63,42 @@ func (n *Node) takeBack(ctx context.Context, c change, o *outcome) {
 			now, err = drift.Found, nil
 			continue
 		}
-		if err == nil {
-			o.Left += left.String()
-			o.PutBack++
-			if d := resource.Compare(back.After, found); len(d) > 0 {
-				o.Failed = append(o.Failed, "the node answered otherwise than expected: "+d.String())
-			}
+		o.Left += left.String()
+		if err != nil {
+			n.piecemeal(ctx, back.Want, o)
 			return
 		}
+		o.PutBack++
+		if d := resource.Compare(back.After, found); len(d) > 0 {
+			o.Failed = append(o.Failed, "the node answered otherwise than expected: "+d.String())
+		}
+		return
 	}
 	if err == nil {
 		err = errors.New("it changes all the time")
 	}
 	o.Failed = append(o.Failed, fmt.Sprintf("%s: %v", c.Edit.Diff(), err))
+}
+
+// piecemeal makes what it can of want, where not all of it can be made: a link
+// that is up without one of its routes is better than one that is down. What
+// rests on something else is tried again after it.
+func (n *Node) piecemeal(ctx context.Context, want resource.State, o *outcome) {
+	left := want.Clone()
+	refused := map[resource.Key]error{}
+	for before := len(left) + 1; len(left) < before; {
+		before = len(left)
+		for _, k := range left.Keys() {
+			_, refused[k] = n.kernel.Apply(ctx, engine.Edit{Want: resource.State{k: left[k]}})
+			if refused[k] == nil {
+				delete(left, k)
+			}
+		}
+	}
+	if len(left) < len(want) {
+		o.PutBack++
+	}
+	for _, k := range left.Keys() {
+		o.Failed = append(o.Failed, fmt.Sprintf("%s: %v", k, refused[k]))
+	}
 }
