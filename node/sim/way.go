@@ -103,7 +103,8 @@ func (w *kernel) tables(s resource.Sessions) [][]resource.Table {
 	if s.Peer.Addr().Is6() {
 		family = 6
 	}
-	rules, own := w.rules(family)
+	rules := w.knownRules(family)
+	own := slices.ContainsFunc(rules, func(r resource.Rule) bool { return r.Proto != resource.ProtoKernel })
 	switch {
 	case len(rules) > 0 && (own || family == 6):
 		return lookUps(rules, s)
@@ -123,26 +124,6 @@ func tableOf(s resource.Sessions) []resource.Table {
 		return nil
 	}
 	return []resource.Table{id.Table}
-}
-
-// rules are the known rules of a family in the order in which they are tried,
-// and whether one of them is not the kernel's own.
-func (w *kernel) rules(family int) (rules []resource.Rule, own bool) {
-	for _, r := range w.state {
-		rule, ok := r.(resource.Rule)
-		if !ok || rule.Family != family {
-			continue
-		}
-		rules = append(rules, rule)
-		own = own || rule.Proto != resource.ProtoKernel
-	}
-	slices.SortFunc(rules, func(a, b resource.Rule) int {
-		if a.Priority != b.Priority {
-			return int(a.Priority) - int(b.Priority)
-		}
-		return a.Nth - b.Nth
-	})
-	return rules, own
 }
 
 // lookUps follows the rules for s (fib_rules_lookup).
@@ -169,10 +150,13 @@ func lookUps(rules []resource.Rule, s resource.Sessions) [][]resource.Table {
 	return out
 }
 
+const tcp = 6 // IPPROTO_TCP
+
 // isFor reports whether r is for packets of s (fib_rule_match).
 func isFor(r resource.Rule, s resource.Sessions) bool {
 	in := func(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
 	matches := in(r.Src, s.Local) && in(r.Dst, s.Peer.Addr()) && r.TOS == 0 && r.OIF == "" &&
-		(r.IIF == "" || r.IIF == "lo") && r.Mark&r.Mask == 0 && len(r.Extra) == 0
+		(r.IIF == "" || r.IIF == "lo") && r.Mark&r.Mask == 0 && len(r.Extra) == 0 &&
+		(r.IPProto == 0 || r.IPProto == tcp) && !r.L3MDev && r.UIDs == nil && r.SPorts == nil && r.DPorts == nil && r.Suppress == nil
 	return matches != r.Not
 }
