@@ -33,8 +33,8 @@ type Reader interface {
 // Snapshotter is a [Reader] that can tell much in one answer: a node at the far
 // end of a slow line. A Model that can have a snapshot needs no other reads.
 type Snapshotter interface {
-	// Snapshot returns all links, addresses and routes, which few is true for,
-	// and the sessions; or nothing, where they are more than max.
+	// Snapshot returns all links, addresses, routes, rules and nexthop objects,
+	// which few is true for, and the sessions; or nothing, where they are more than max.
 	Snapshot(ctx context.Context, max int) (s resource.State, few bool, err error)
 }
 

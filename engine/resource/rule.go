@@ -2,7 +2,10 @@ package resource
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -123,6 +126,51 @@ func ParseRuleKey(k Key) (family int, priority uint32, nth int, err error) {
 
 // Key implements [Resource].
 func (r Rule) Key() Key { return RuleKey(r.Family, r.Priority, r.Nth) }
+
+// Same reports whether r and o are equal but for their place.
+func (r Rule) Same(o Rule) bool {
+	r.Nth, o.Nth = 0, 0
+	return reflect.DeepEqual(r, o)
+}
+
+// RulesAt returns the rules that s has at a priority, in the order in which the
+// kernel tries them.
+func RulesAt(s State, family int, priority uint32) []Rule {
+	var out []Rule
+	for _, r := range s {
+		if rule, ok := r.(Rule); ok && rule.Family == family && rule.Priority == priority {
+			out = append(out, rule)
+		}
+	}
+	slices.SortFunc(out, func(a, b Rule) int { return a.Nth - b.Nth })
+	return out
+}
+
+// PlaceRules returns what want makes of now, the rules of one priority, in their
+// order: a rule goes to its place, and those behind one that is gone move up.
+func PlaceRules(now []Rule, family int, priority uint32, want State) []Rule {
+	places := map[int]Rule{}
+	for i, r := range now {
+		places[i] = r
+	}
+	for k, r := range want {
+		f, p, nth, err := ParseRuleKey(k)
+		if err != nil || f != family || p != priority {
+			continue
+		}
+		delete(places, nth)
+		if rule, ok := r.(Rule); ok {
+			places[nth] = rule
+		}
+	}
+	var out []Rule
+	for _, nth := range slices.Sorted(maps.Keys(places)) {
+		r := places[nth]
+		r.Nth = len(out)
+		out = append(out, r)
+	}
+	return out
+}
 
 // DefaultRules are the rules that a node has from its start on.
 func DefaultRules() []Rule {

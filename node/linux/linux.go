@@ -109,7 +109,9 @@ func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, err
 	if err != nil {
 		return nil, false, err
 	}
-	out, err := n.readOthers(ctx, resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}})
+	out, err := n.readOthers(ctx, resource.Query{
+		{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRule}, {Kind: resource.KindNexthop},
+	})
 	if err != nil || len(out)+len(routes) > max {
 		return nil, false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -122,6 +123,60 @@ func decodeNeigh(msg []byte, names *names) (resource.Neigh, error) {
 	return e, nil
 }
 
+// touchedNeighs selects the neighbour under k, and the proxy of the same address.
+func touchedNeighs(k resource.Key) (resource.Query, error) {
+	id, err := resource.ParseNeighKey(k)
+	return resource.Query{{Kind: resource.KindNeigh, Name: id.Dev, Covers: id.Addr}}, err
+}
+
+// neighSteps turns the neighbours and proxies of now into those of want.
+func (n *Node) neighSteps(now reading, want resource.State) ([]step, error) {
+	var out []step
+	for k := range want {
+		id, err := resource.ParseNeighKey(k)
+		if err != nil {
+			return nil, err
+		}
+		s := step{keys: []resource.Key{k}, rank: rankNeigh, messages: neighMessages(id, now.state[k], want[k])}
+		if want[k] == nil {
+			s.rank = rankNeighGone
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// neighMessages turns the neighbour now, which may be one that was learned, into
+// want. What was learned is not put back: it will be learned again.
+func neighMessages(id resource.Neigh, now, want resource.Resource) []message {
+	old, had := now.(resource.Neigh)
+	e, wanted := want.(resource.Neigh)
+	if !wanted || e.Volatile() {
+		if !had {
+			return nil
+		}
+		return []message{neighMessage(unix.RTM_DELNEIGH, 0, id)}
+	}
+	if had && reflect.DeepEqual(old, e) {
+		return nil
+	}
+	var out []message
+	// Replacing leaves who set it where nothing is said, and whether it is managed.
+	if had && (old.Proto != e.Proto || old.Managed != e.Managed || old.Extra != nil) {
+		out = append(out, neighMessage(unix.RTM_DELNEIGH, 0, id))
+	}
+	return append(out, neighMessage(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, e))
+}
+
+// neighMessage creates, replaces or deletes e.
+func neighMessage(kind, flags int, e resource.Neigh) message {
+	return message{
+		kind: kind, flags: flags,
+		payload: func(n *Node) ([]byte, error) { return n.encodeNeigh(e) },
+		gone:    func(err error) bool { return kind == unix.RTM_DELNEIGH && errors.Is(err, unix.ENOENT) },
+	}
+}
+
 // encodeNeigh makes the message that creates, replaces or deletes e.
 func (n *Node) encodeNeigh(e resource.Neigh) ([]byte, error) {
 	msg := make([]byte, unix.SizeofNdMsg, 64)
@@ -137,7 +192,8 @@ func (n *Node) encodeNeigh(e resource.Neigh) ([]byte, error) {
 		native.PutUint32(msg[4:], index)
 	}
 	var state uint16
-	for bit, set := range map[uint16]bool{unix.NUD_PERMANENT: e.Permanent, unix.NUD_NOARP: e.NoARP} {
+	// a proxy that is not permanent would go with the carrier
+	for bit, set := range map[uint16]bool{unix.NUD_PERMANENT: e.Permanent || e.Proxy, unix.NUD_NOARP: e.NoARP} {
 		if set {
 			state |= bit
 		}

@@ -4,6 +4,9 @@ package linux
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"reflect"
 
 	"golang.org/x/sys/unix"
 
@@ -110,6 +113,65 @@ func resilient(h resource.Nexthop) bool {
 		}
 	}
 	return false
+}
+
+// touchedNexthops selects all nexthop objects: one is in groups of others.
+func touchedNexthops(k resource.Key) (resource.Query, error) {
+	_, err := resource.ParseNexthopKey(k)
+	return resource.Query{{Kind: resource.KindNexthop}}, err
+}
+
+// nexthopSteps turns the nexthop objects of now into those of want: a group is
+// made after those that are in it, and goes before them.
+func (n *Node) nexthopSteps(now reading, want resource.State) ([]step, error) {
+	var out []step
+	for k := range want {
+		id, err := resource.ParseNexthopKey(k)
+		if err != nil {
+			return nil, err
+		}
+		old, _ := now.state[k].(resource.Nexthop)
+		h, wanted := want[k].(resource.Nexthop)
+		if resilient(h) && !reflect.DeepEqual(h, old) {
+			return nil, fmt.Errorf("nexthop %d: it is a resilient group, whose flows nothing can put back", id)
+		}
+		s := step{keys: []resource.Key{k}, messages: nexthopMessages(id, now.state[k], want[k])}
+		switch {
+		case wanted && len(h.Group) == 0:
+			s.rank = rankNexthop
+		case wanted:
+			s.rank = rankGroup
+		case len(old.Group) > 0:
+			s.rank = rankGroupGone
+		default:
+			s.rank = rankNexthopGone
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// nexthopMessages turns the nexthop object now into want.
+func nexthopMessages(id uint32, now, want resource.Resource) []message {
+	h, wanted := want.(resource.Nexthop)
+	switch {
+	case reflect.DeepEqual(now, want):
+		return nil
+	case !wanted:
+		return []message{{
+			kind:    unix.RTM_DELNEXTHOP,
+			payload: func(*Node) ([]byte, error) { return putU32(make([]byte, unix.SizeofNhmsg), unix.NHA_ID, id), nil },
+			gone:    func(err error) bool { return errors.Is(err, unix.ENOENT) },
+		}}
+	}
+	flags := unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	if now == nil {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
+	return []message{{
+		kind: unix.RTM_NEWNEXTHOP, flags: flags,
+		payload: func(n *Node) ([]byte, error) { return n.encodeNexthop(h) },
+	}}
 }
 
 // encodeNexthop makes the message that creates h.

@@ -4,7 +4,9 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -147,6 +149,125 @@ func putPorts(b []byte, kind uint16, r *resource.Range) []byte {
 		return b
 	}
 	return put(b, kind, native.AppendUint16(native.AppendUint16(nil, uint16(r.First)), uint16(r.Last))...)
+}
+
+// touchedRules selects the rules of the family of the one under k.
+func touchedRules(k resource.Key) (resource.Query, error) {
+	family, _, _, err := resource.ParseRuleKey(k)
+	return resource.Query{{Kind: resource.KindRule, Family: family}}, err
+}
+
+// ruleSteps turns the rules of now into those of want, priority by priority.
+func (n *Node) ruleSteps(now reading, want resource.State) ([]step, error) {
+	var out []step
+	steps := map[resource.Key]int{} // in out, by the key of the first rule of the priority
+	for _, k := range want.Keys() {
+		family, priority, _, err := resource.ParseRuleKey(k)
+		if err != nil {
+			return nil, err
+		}
+		first := resource.RuleKey(family, priority, 0)
+		i, again := steps[first]
+		if !again {
+			i = len(out)
+			steps[first] = i
+			old := resource.RulesAt(now.state, family, priority)
+			next := resource.PlaceRules(old, family, priority, want)
+			s := step{rank: rankRuleGone, messages: convergeRules(old, next)}
+			for nth := range max(len(old), len(next)) {
+				s.keys = append(s.keys, resource.RuleKey(family, priority, nth))
+			}
+			out = append(out, s)
+		}
+		if want[k] != nil {
+			out[i].rank = rankRule
+		}
+	}
+	return out, nil
+}
+
+// convergeRules returns the messages that turn now, the rules of one priority,
+// into want. The kernel puts a new rule behind the others, and deletes the first
+// that it takes for the one that is named.
+func convergeRules(now, want []resource.Rule) []message {
+	var out []message
+	if excess, ok := lackingRules(now, want); ok {
+		for _, r := range excess {
+			out = append(out, ruleMessage(unix.RTM_DELRULE, 0, r))
+		}
+		return out
+	}
+	kept := 0
+	for kept < min(len(now), len(want)) && now[kept].Same(want[kept]) {
+		kept++
+	}
+	for i := kept; i < len(now); i++ { // those that would be deleted in place of another go too
+		hit := func(r resource.Rule) bool { return named(now[i], r) }
+		if first := slices.IndexFunc(now[:kept], hit); first >= 0 {
+			kept, i = first, first
+		}
+	}
+	for _, r := range now[kept:] {
+		out = append(out, ruleMessage(unix.RTM_DELRULE, 0, r))
+	}
+	for _, r := range want[kept:] {
+		out = append(out, ruleMessage(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, r))
+	}
+	return out
+}
+
+// ruleMessage creates or deletes r.
+func ruleMessage(kind, flags int, r resource.Rule) message {
+	return message{
+		kind: kind, flags: flags,
+		payload: func(*Node) ([]byte, error) { return encodeRule(r), nil },
+		gone:    func(err error) bool { return kind == unix.RTM_DELRULE && errors.Is(err, unix.ENOENT) },
+	}
+}
+
+// lackingRules returns the rules of now that want lacks, if want is now without
+// some and each of these can be named.
+func lackingRules(now, want []resource.Rule) (excess []resource.Rule, ok bool) {
+	var kept []resource.Rule
+	for _, r := range now {
+		switch {
+		case len(want) > 0 && r.Same(want[0]):
+			want, kept = want[1:], append(kept, r)
+		case slices.ContainsFunc(kept, func(o resource.Rule) bool { return named(r, o) }):
+			return nil, false
+		default:
+			excess = append(excess, r)
+		}
+	}
+	return excess, len(want) == 0
+}
+
+// named reports whether the message that deletes r would, for all that is known,
+// delete old where it comes first (rule_find): the kernel does not look at what r
+// lacks, nor at Not and Goto.
+func named(r, old resource.Rule) bool {
+	lack := func(lacks bool, forget func()) {
+		if lacks {
+			forget()
+		}
+	}
+	lack(!r.Src.IsValid(), func() { old.Src = r.Src })
+	lack(!r.Dst.IsValid(), func() { old.Dst = r.Dst })
+	lack(r.IIF == "", func() { old.IIF = "" })
+	lack(r.OIF == "", func() { old.OIF = "" })
+	lack(r.Mark == 0, func() { old.Mark = 0 })
+	lack(r.Mask == 0, func() { old.Mask = 0 })
+	lack(r.TOS == 0, func() { old.TOS = 0 })
+	lack(!r.L3MDev, func() { old.L3MDev = false })
+	lack(r.UIDs == nil, func() { old.UIDs = nil })
+	lack(r.IPProto == 0, func() { old.IPProto = 0 })
+	lack(r.SPorts == nil, func() { old.SPorts = nil })
+	lack(r.DPorts == nil, func() { old.DPorts = nil })
+	lack(r.Table == 0, func() { old.Table = 0 })
+	lack(r.Suppress == nil, func() { old.Suppress = nil })
+	lack(r.Proto == 0, func() { old.Proto = 0 })
+	old.Not, old.Goto, old.Extra = r.Not, r.Goto, r.Extra
+	return old.Same(r)
 }
 
 // encodeRule makes the message that creates or deletes r.

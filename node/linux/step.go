@@ -40,10 +40,10 @@ const (
 	rankGroup // of nexthop objects
 	rankNeigh
 	rankLinkRoute
+	rankRule // by which the gateways of the next are found
 	rankGatewayRoute
-	rankRule
-	rankRuleGone
 	rankGatewayRouteGone
+	rankRuleGone
 	rankLinkRouteGone
 	rankNeighGone
 	rankGroupGone
@@ -63,8 +63,11 @@ type kindOf struct {
 
 // kinds has every kind that can be changed.
 var kinds = map[resource.Kind]kindOf{
-	resource.KindLink:  {touchedLink, (*Node).linkSteps},
-	resource.KindRoute: {touchedRoutes, (*Node).routeSteps},
+	resource.KindLink:    {touchedLink, (*Node).linkSteps},
+	resource.KindRoute:   {touchedRoutes, (*Node).routeSteps},
+	resource.KindRule:    {touchedRules, (*Node).ruleSteps},
+	resource.KindNeigh:   {touchedNeighs, (*Node).neighSteps},
+	resource.KindNexthop: {touchedNexthops, (*Node).nexthopSteps},
 }
 
 // steps returns what is to be done so that the node, which holds now, is as want says.

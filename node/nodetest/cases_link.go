@@ -29,26 +29,6 @@ func lostWith(s Start, then resource.State) resource.State {
 	return out
 }
 
-// and adds to a copy of s what others say.
-func and(s resource.State, others ...resource.State) resource.State {
-	out := s.Clone()
-	for _, o := range others {
-		for k, r := range o {
-			out[k] = r
-		}
-	}
-	return out
-}
-
-// gone says that rs are absent.
-func gone(rs ...resource.Resource) resource.State {
-	out := resource.State{}
-	for _, r := range rs {
-		out[r.Key()] = nil
-	}
-	return out
-}
-
 func mtu(s Start, n int) resource.State {
 	return withLink(s, "eth1", func(l *resource.Link) { l.MTU = n })
 }
@@ -65,11 +45,11 @@ var (
 var casesLink = []editCase{
 	{name: "down", want: downOf(Usual, "eth1"), then: lostWith(Usual, Eth1Down.State)},
 	{name: "down with routes", given: []resource.State{resource.Of(link4, link100, linkTwo, linkHole, link6)}, want: downOf(Usual, "eth1"),
-		then: and(lostWith(Usual, Eth1Down.State), gone(link4, link100, link6))},
+		then: and(lostWith(Usual, Eth1Down.State), gone(link4.Key(), link100.Key(), link6.Key()))},
 	{name: "down with a route of host scope", given: []resource.State{resource.Of(linkScope)}, want: downOf(Usual, "eth1"),
 		then: lostWith(Usual, Eth1Down.State)},
 	{name: "down without IPv6", start: &NoIPv6, given: []resource.State{resource.Of(link4, linkTwo)}, want: downOf(NoIPv6, "eth1"),
-		then: and(lostWith(NoIPv6, Eth1Down.State), gone(link4), downOf(NoIPv6, "eth1"))},
+		then: and(lostWith(NoIPv6, Eth1Down.State), gone(link4.Key()), downOf(NoIPv6, "eth1"))},
 	{name: "down already", start: &Eth1Down, want: downOf(Usual, "eth1"), then: resource.State{}},
 	{name: "mtu", want: mtu(Usual, 9000)},
 	{name: "mtu of a link that is down", start: &Eth1Down, want: mtu(Eth1Down, 1400)},

@@ -21,3 +21,6 @@ func kernel(t *testing.T, s nodetest.Start) engine.Node {
 
 // TestRandom holds the simulator to the kernel beyond the table of the suite.
 func TestRandom(t *testing.T) { nodetest.Random(t, kernel) }
+
+// TestRandomPolicy does so for rules and neighbours.
+func TestRandomPolicy(t *testing.T) { nodetest.RandomPolicy(t, kernel) }

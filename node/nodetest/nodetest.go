@@ -25,7 +25,10 @@ import (
 type Factory func(t *testing.T, s Start) engine.Node
 
 // Everything selects all that a Start describes.
-var Everything = resource.Query{{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute}}
+var Everything = resource.Query{
+	{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute},
+	{Kind: resource.KindRule}, {Kind: resource.KindNeigh}, {Kind: resource.KindNexthop},
+}
 
 // timeout bounds one case.
 const timeout = 20 * time.Second
@@ -58,6 +61,7 @@ func Run(t *testing.T, f Factory) {
 			t.Run(c.name, func(t *testing.T) { testEdit(t, f, c) })
 		}
 	})
+	testPolicy(t, f)
 	t.Run("drift", func(t *testing.T) { testDrift(t, f) })
 	t.Run("put back", func(t *testing.T) { testPutBack(t, f) })
 	t.Run("together", func(t *testing.T) { testTogether(t, f) })
@@ -142,8 +146,7 @@ func predict(t *testing.T, n engine.Node, want resource.State) (engine.Edit, err
 	m := sim.Over(c)
 	var e engine.Edit
 	for _, k := range want.Keys() {
-		dst, _, _ := strings.Cut(strings.TrimPrefix(string(k), "route "), " table")
-		e.Query = append(e.Query, resource.Selector{Kind: resource.KindRoute, Dst: prefix(dst)})
+		e.Query = append(e.Query, lookedAt(k))
 	}
 	var err error
 	if e.Before, err = m.Read(ctx, e.Query); err != nil {
@@ -165,6 +168,22 @@ func predict(t *testing.T, n engine.Node, want resource.State) (engine.Edit, err
 	}
 	same(t, "from the edit's Before to the node", e.Before, read(t, n, e.Query))
 	return e, err
+}
+
+// lookedAt is what an operation reads before it changes k.
+func lookedAt(k resource.Key) resource.Selector {
+	s := resource.Selector{Kind: k.Kind()}
+	switch s.Kind {
+	case resource.KindRoute:
+		dst, _, _ := strings.Cut(strings.TrimPrefix(string(k), "route "), " table")
+		s.Dst = prefix(dst)
+	case resource.KindRule:
+		s.Family, _, _, _ = resource.ParseRuleKey(k)
+	case resource.KindNeigh:
+		n, _ := resource.ParseNeighKey(k)
+		s.Name, s.Covers = n.Dev, n.Addr
+	}
+	return s
 }
 
 // counter counts the round trips to a node.
@@ -278,13 +297,22 @@ func testUnpredictable(t *testing.T, f Factory) {
 	n := open(t, f, Usual)
 	state := read(t, n, Everything)
 	change := func(k resource.Key, to resource.Resource) resource.State { return resource.State{k: to} }
+	tunnel := rule(4, 100, func(r *resource.Rule) { r.Extra = resource.Raw{12, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 4} })
+	learned := neigh(permanent(gw4), func(n *resource.Neigh) { n.Permanent = false })
 	extra, nhid, second := dev("10.20.0.0/16", "eth1"), dev("10.20.0.0/16", "eth1"), dev("10.20.0.0/16", "eth1")
 	extra.Extra, nhid.NHID, second.Nth = resource.Raw{4, 0, 8, 0}, 7, 1
 	for name, want := range map[string]resource.State{
+		"a nexthop object":     resource.Of(resource.Nexthop{ID: 7, Family: 4, Blackhole: true, Proto: resource.ProtoStatic}),
+		"a rule of a tunnel":   resource.Of(tunnel),
+		"a rule without table": resource.Of(rule(4, 100, lookup(0))),
+		"a learned neighbour":  resource.Of(learned),
+		"a neighbour of lo":    resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.Dev = "lo" })),
+		"a neighbour's MAC":    resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.MAC = "" })),
+		"a proxy everywhere":   resource.Of(neigh(proxied(gw4), func(n *resource.Neigh) { n.Dev = "" })),
 		"a link":               change(resource.LinkKey("eth1"), nil),
 		"an address":           change(resource.AddrKey("eth1", prefix("10.98.0.2/16")), nil),
 		"unknown attributes":   resource.Of(extra),
-		"a nexthop object":     resource.Of(nhid),
+		"a route over one":     resource.Of(nhid),
 		"a second route":       resource.Of(second),
 		"one of two equals":    change(resource.RouteKey(prefix("fe80::/64"), resource.TableMain, 256), nil),
 		"a local route":        change(resource.RouteKey(prefix("10.98.0.2/32"), resource.TableLocal, 0), nil),

@@ -16,7 +16,19 @@ import (
 // other, and holds each to what was predicted: the same refusal, or the same
 // state of the whole node. The addresses are few, so that routes meet.
 func Random(t *testing.T, f Factory) {
+	random(t, f, func(rt *rapid.T) resource.State {
+		r := randomRoute(rt)
+		if rapid.IntRange(0, 4).Draw(rt, "delete") == 0 {
+			return gone(r.Key())
+		}
+		return all(r)
+	})
+}
+
+// random makes what draw says, again and again.
+func random(t *testing.T, f Factory, draw func(*rapid.T) resource.State) {
 	n := open(t, f, Usual)
+	var counted tally
 	rapid.Check(t, func(rt *rapid.T) {
 		now := read(t, n, Everything)
 		back := resource.Compare(now, Usual.State).After()
@@ -24,34 +36,38 @@ func Random(t *testing.T, f Factory) {
 			rt.Fatalf("back to the start: %v", err)
 		}
 		for range rapid.IntRange(1, 12).Draw(rt, "changes") {
-			randomChange(t, rt, n)
+			counted.randomChange(t, rt, n, draw(rt))
 		}
 	})
+	t.Logf("%d made, %d refused, %d not predicted; differences: 0", counted.made, counted.refused, counted.unpredicted)
 }
 
-func randomChange(t *testing.T, rt *rapid.T, n engine.Node) {
-	r := randomRoute(rt)
-	want := resource.Of(r)
-	if rapid.IntRange(0, 4).Draw(rt, "delete") == 0 {
-		want[r.Key()] = nil
-	}
+// tally counts what became of random changes.
+type tally struct{ made, refused, unpredicted int }
+
+func (c *tally) randomChange(t *testing.T, rt *rapid.T, n engine.Node, want resource.State) {
 	m := sim.Over(n)
 	e := engine.Edit{Want: want, Settle: engine.Duration(50 * time.Millisecond)} // short, for a failure is retried many times while it is made smaller
 	expected := m.Predict(t.Context(), &e)
 	if errors.Is(expected, engine.ErrUnpredictable) {
+		c.unpredicted++
 		return
 	}
 	_, err := n.Apply(t.Context(), e)
 	var p, a *engine.NodeError
 	if errors.As(expected, &p) != errors.As(err, &a) || p != nil && *p != *a || p == nil && err != nil {
-		rt.Fatalf("%s\npredicted: %v\nthe node:  %v", r, expected, err)
+		rt.Fatalf("%v\npredicted: %v\nthe node:  %v", want, expected, err)
+	}
+	if c.made++; p != nil {
+		c.made--
+		c.refused++
 	}
 	foreseen, err := m.Read(t.Context(), Everything)
 	if err != nil {
 		rt.Fatal(err)
 	}
 	if d := resource.Compare(foreseen, read(t, n, Everything)); len(d) > 0 {
-		rt.Fatalf("%s\nfrom the model to the node:\n%s", r, d)
+		rt.Fatalf("%v\nfrom the model to the node:\n%s", want, d)
 	}
 }
 

@@ -74,6 +74,13 @@ var NoIPv6 = Start{
 	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "netns exec NODE sysctl -q -w net.ipv6.conf.eth1.disable_ipv6=1"),
 }
 
+// NoARP is Usual with eth1 asking nobody for addresses.
+var NoARP = Start{
+	Name:     "no ARP",
+	State:    withEth1(usualState(), func(l *resource.Link) { l.NoARP = true }),
+	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "-n NODE link set eth1 arp off"),
+}
+
 // Lab is the first node of a simulated lab, as the kernel would make it: with
 // link-local addresses of its own making.
 var Lab = Start{
@@ -94,7 +101,7 @@ var Lab = Start{
 }
 
 // Starts are all states that the suite starts from.
-var Starts = []Start{Usual, Eth1Down, NoCarrier, NoIPv6, Lab}
+var Starts = []Start{Usual, Eth1Down, NoCarrier, NoIPv6, NoARP, Lab}
 
 const nodad = 0x02 // IFA_F_NODAD
 

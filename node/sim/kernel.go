@@ -25,7 +25,7 @@ const goes = 100
 func rank(k resource.Key, want resource.Resource) int {
 	r := map[resource.Kind]int{
 		resource.KindLink: 1, resource.KindAddr: 2, resource.KindNexthop: 3, resource.KindNeigh: 5,
-		resource.KindRoute: 6, resource.KindRule: 8,
+		resource.KindRoute: 6, resource.KindRule: 7, // routes through a gateway come after those
 	}[k.Kind()]
 	switch want := want.(type) {
 	case nil:
@@ -40,7 +40,7 @@ func rank(k resource.Key, want resource.Resource) int {
 		}
 	case resource.Route:
 		if slices.ContainsFunc(want.Hops, func(h resource.Hop) bool { return h.Via.IsValid() }) || want.NHID != 0 {
-			return r + 1
+			return r + 2
 		}
 	}
 	return r
@@ -54,6 +54,12 @@ func needs(k resource.Key, want resource.Resource) resource.Query {
 		return needsRoute(k, want)
 	case resource.KindLink:
 		return needsLink(linkOf(k))
+	case resource.KindRule:
+		family, _, _, _ := resource.ParseRuleKey(k)
+		return resource.Query{rulesOf(family)}
+	case resource.KindNeigh:
+		n, _ := resource.ParseNeighKey(k)
+		return resource.Query{neighAt(n), {Kind: resource.KindLink, Name: n.Dev}, multicast6}
 	}
 	return nil
 }
@@ -65,6 +71,10 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 		return w.makeRoute(k, want)
 	case resource.KindLink:
 		return w.makeLink(k, want)
+	case resource.KindRule:
+		return w.makeRule(k, want)
+	case resource.KindNeigh:
+		return w.makeNeigh(k, want)
 	}
 	return unpredictable("a change of %s", k)
 }
@@ -73,9 +83,12 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 // and what was looked at.
 type kernel struct {
 	state     resource.State // changed in place: a copy for each prediction would cost more than the rest
+	want      resource.State // all that is to be made
 	footprint resource.Query
-	was       resource.State // of the keys that were changed: what they were; see set
-	unknown   []resource.Key // of these: those that state did not have
+	placed    map[resource.Key]bool // the priorities whose rules were made, by the key of the first
+	split     bool                  // IPv4: the tables main and local are two, see newRoute4
+	was       resource.State        // of the keys that were changed: what they were; see set
+	unknown   []resource.Key        // of these: those that state did not have
 }
 
 // set makes k what r is, and remembers what it was.

@@ -43,7 +43,7 @@ func linkLocal(net, x, y byte) netip.Addr {
 }
 
 // Loopback is what a network namespace holds whose lo is up: the link, its
-// addresses and their routes.
+// addresses and their routes, and the rules that the kernel made.
 func Loopback() resource.State {
 	a := func(p string, proto uint8) resource.Addr {
 		return resource.Addr{Dev: "lo", Prefix: netip.MustParsePrefix(p), Scope: resource.ScopeHost, Permanent: true, Proto: proto}
@@ -56,7 +56,7 @@ func Loopback() resource.State {
 		}
 		return r
 	}
-	return resource.Of(
+	s := resource.Of(
 		resource.Link{Name: "lo", Type: "loopback", MTU: 65536, Up: true, Carrier: true},
 		a("127.0.0.1/8", 0), a("::1/128", protoLoopback),
 		local("127.0.0.0/8", resource.Local, resource.ScopeHost, "127.0.0.1"),
@@ -64,6 +64,10 @@ func Loopback() resource.State {
 		local("127.255.255.255/32", resource.Broadcast, resource.ScopeLink, "127.0.0.1"),
 		local("::1/128", resource.Local, resource.ScopeGlobal, ""),
 	)
+	for _, r := range resource.DefaultRules() {
+		s[r.Key()] = r
+	}
+	return s
 }
 
 // Who set an address: IFAPROT_*.

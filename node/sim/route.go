@@ -38,6 +38,9 @@ func needsRoute(k resource.Key, want resource.Resource) resource.Query {
 		}
 		q = append(q, link)
 		cover(resource.KindRoute, h.Via)
+		if h.Via.IsValid() { // they say where it is looked up
+			q = append(q, rulesOf(route.Family()))
+		}
 		if six {
 			cover(resource.KindAddr, h.Via)
 		}
@@ -47,7 +50,7 @@ func needsRoute(k resource.Key, want resource.Resource) resource.Query {
 		cover(resource.KindAddr, route.PrefSrc)
 	case route.PrefSrc.IsValid():
 		cover(resource.KindRoute, route.PrefSrc)
-		q = append(q, resource.Selector{Kind: resource.KindLink})
+		q = append(q, rulesOf(4), resource.Selector{Kind: resource.KindLink})
 	}
 	if six && !reject {
 		q = append(q, multicast6)

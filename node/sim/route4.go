@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"runbook/engine/resource"
@@ -13,10 +14,32 @@ import (
 
 const badGateway = "Nexthop has invalid gateway"
 
-// newRoute4 returns r as the kernel would hold it, or the kernel's refusal
-// (fib_create_info). Adding and replacing ask the same: what is replaced still
-// counts while the gateway is resolved.
+// newRoute4 returns r as the kernel would hold it, or the kernel's refusal.
+//
+// Main and local are one until a node gets policy rules of its own, and two
+// from then on, also when those rules are gone again, which nothing tells any
+// more. Where that matters, it does not guess.
 func (w *kernel) newRoute4(r resource.Route) (resource.Route, error) {
+	gateway := func(h resource.Hop) bool { return h.Via.IsValid() }
+	if rejects(r.Type) || !r.PrefSrc.IsValid() && !slices.ContainsFunc(r.Hops, gateway) {
+		return w.create4(r)
+	}
+	w.split = w.ownRules(4)
+	out, err := w.create4(r)
+	if w.split {
+		return out, err
+	}
+	w.split = true
+	other, err2 := w.create4(r)
+	if !reflect.DeepEqual(err, err2) || err == nil && !equal(out, other) {
+		return r, unpredictable("a route that main and local lead to differently, so that it matters whether the node ever had policy rules of its own: %s", r)
+	}
+	return out, err
+}
+
+// create4 is fib_create_info. Adding and replacing ask the same: what is
+// replaced still counts while the gateway is resolved.
+func (w *kernel) create4(r resource.Route) (resource.Route, error) {
 	r.Hops = slices.Clone(r.Hops)
 	if r.TOS&3 != 0 { // rtm_to_fib_config
 		return r, refuse("EINVAL", "Invalid dsfield (tos): ECN bits must be 0")
@@ -122,10 +145,10 @@ func (w *kernel) gateway4(r resource.Route, h resource.Hop) (resource.Hop, error
 		found, out, errno = w.lookup4(h.Via, r.Table, scope, h.Dev)
 	}
 	if errno != "" { // not in its own table: the full look-up
-		found, out, errno = w.lookup4(h.Via, resource.TableMain, scope, h.Dev)
-	}
-	if errno == again {
-		found, out, errno = w.lookup4(h.Via, resource.TableDefault, scope, h.Dev)
+		var err error
+		if found, out, errno, err = w.full4(h.Via, scope, h.Dev); err != nil {
+			return h, err
+		}
 	}
 	switch {
 	case errno == again:
@@ -146,6 +169,30 @@ func (w *kernel) gateway4(r resource.Route, h resource.Hop) (resource.Hop, error
 	}
 	h.Dev = out.Dev
 	return h, nil
+}
+
+// full4 is fib_lookup: where the rules of the node lead. They are not asked
+// where they are those of its start, and main and local are one.
+func (w *kernel) full4(dst netip.Addr, scope resource.Scope, dev string) (found resource.Route, hop resource.Hop, errno string, err error) {
+	if !w.split {
+		found, hop, errno = w.lookup4(dst, resource.TableMain, scope, dev)
+		if errno == again {
+			found, hop, errno = w.lookup4(dst, resource.TableDefault, scope, dev)
+		}
+		return found, hop, errno, nil
+	}
+	errno, err = w.follow(flow{dst, dev}, func(r resource.Rule) string {
+		if r.Table == 0 {
+			return again
+		}
+		var errno string
+		found, hop, errno = w.lookup4(dst, r.Table, scope, dev)
+		if errno == "" && r.Suppress != nil && uint32(found.Dst.Bits()) <= *r.Suppress { // fib4_rule_suppress
+			return again
+		}
+		return errno
+	})
+	return found, hop, errno, err
 }
 
 // again is the errno of a look-up that found nothing: the next table is asked.
@@ -183,11 +230,11 @@ func (w *kernel) lookup4(dst netip.Addr, table resource.Table, scope resource.Sc
 	return resource.Route{}, resource.Hop{}, again
 }
 
-// table4 returns the routes of table that cover dst. On a node without policy
+// table4 returns the routes of table that cover dst. Until a node gets policy
 // rules of its own, main and local are one: the local of two equal prefixes
 // comes first.
 func (w *kernel) table4(dst netip.Addr, table resource.Table) []resource.Route {
-	if table != resource.TableMain && table != resource.TableLocal {
+	if w.split || table != resource.TableMain && table != resource.TableLocal {
 		return w.covering(dst, table)
 	}
 	all := append(w.covering(dst, resource.TableLocal), w.covering(dst, resource.TableMain)...)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"runbook/engine/resource"
@@ -129,15 +130,17 @@ func (w *kernel) onlinkGateway6(h resource.Hop) error {
 }
 
 // reach6 returns the link on which the gateway of h is a neighbour, as the
-// route's own table says, or else local and main (ip6_route_check_nh).
+// route's own table says, or else the tables to which the node's rules lead
+// (ip6_route_check_nh). These suppress nothing here.
 func (w *kernel) reach6(r resource.Route, h resource.Hop) (string, error) {
 	neighbour := func(found resource.Route, hop resource.Hop) bool {
 		return !rejects(found.Type) && !hop.Via.IsValid() && (h.Dev == "" || h.Dev == hop.Dev)
 	}
 	found, hop, ok := w.lookup6(h.Via, r.Table, h.Dev, true)
 	if !ok || !neighbour(found, hop) {
-		if found, hop, ok = w.lookup6(h.Via, resource.TableLocal, h.Dev, true); !ok {
-			found, hop, ok = w.lookup6(h.Via, resource.TableMain, h.Dev, true)
+		var err error
+		if found, hop, ok, err = w.full6(h); err != nil {
+			return "", err
 		}
 	}
 	switch {
@@ -147,6 +150,30 @@ func (w *kernel) reach6(r resource.Route, h resource.Hop) (string, error) {
 		return "", refuse("EHOSTUNREACH", "")
 	}
 	return hop.Dev, nil
+}
+
+// full6 is fib6_lookup: where the rules of the node lead the gateway of h. The
+// kernel asks its rules from the first on that was added; a node that has only
+// lost rules may be one to which none ever was.
+func (w *kernel) full6(h resource.Hop) (found resource.Route, hop resource.Hop, ok bool, err error) {
+	errno, err := w.follow(flow{h.Via, h.Dev}, func(rule resource.Rule) string {
+		if found, hop, ok = w.lookup6(h.Via, rule.Table, h.Dev, true); !ok {
+			return again
+		}
+		return ""
+	})
+	ok = errno == ""
+	if err != nil || !w.lostRules(6) {
+		return found, hop, ok, err
+	}
+	usual, usualHop, usually := w.lookup6(h.Via, resource.TableLocal, h.Dev, true)
+	if !usually {
+		usual, usualHop, usually = w.lookup6(h.Via, resource.TableMain, h.Dev, true)
+	}
+	if ok != usually || ok && (!equal(found, usual) || !reflect.DeepEqual(hop, usualHop)) {
+		err = unpredictable("the gateway %s: it matters whether the node ever had policy rules of its own", h.Via)
+	}
+	return found, hop, ok, err
 }
 
 // lookup6 finds the route for dst in table (fib6_table_lookup): with strict

@@ -12,11 +12,13 @@
 // blackhole, unreachable, prohibit and throw, with metric, protocol, scope,
 // onlink, preferred source and, for IPv4, TOS. They lead over links of type
 // ether or veth without a master. Everything else is refused with
-// [engine.ErrUnpredictable]: changes to links and addresses; routes with a
-// nexthop object, a lifetime, a source prefix or attributes that have no field
-// ([resource.Route.Extra]); several routes of one identity. Policy rules are
-// not read; gateways are resolved as a node without rules of its own does it. A
+// [engine.ErrUnpredictable]: changes to links, addresses and nexthop objects;
+// routes with a nexthop object, a lifetime, a source prefix or attributes that
+// have no field ([resource.Route.Extra]); several routes of one identity. A
 // tentative IPv6 address counts as usable.
+//
+// Policy rules with all that has a field, and gateways are looked up as they
+// say; permanent and managed neighbours and proxies on such links.
 //
 // # The normal form of a route
 //
@@ -121,7 +123,7 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 		return err
 	}
 
-	w := &kernel{state: n.store.known, footprint: e.Query}
+	w := &kernel{state: n.store.known, want: e.Want, footprint: e.Query, placed: map[resource.Key]bool{}}
 	var refused error
 	for _, k := range order(e.Want) {
 		if refused = w.make(k, e.Want[k]); refused != nil {

@@ -39,7 +39,8 @@ func (s *store) snapshot(ctx context.Context) error {
 	s.known = all
 	s.read = resource.Query{
 		{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute},
-		{Kind: resource.KindNeigh}, {Kind: resource.KindNexthop}, {Kind: resource.KindMemory}, {Kind: resource.KindSession},
+		{Kind: resource.KindRule}, {Kind: resource.KindNeigh}, {Kind: resource.KindNexthop},
+		{Kind: resource.KindMemory}, {Kind: resource.KindSession},
 	}
 	return nil
 }

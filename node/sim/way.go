@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -130,7 +129,8 @@ func (w *kernel) lookUps(s resource.Sessions) []lookUp {
 	if s.Peer.Addr().Is6() {
 		family = 6
 	}
-	rules, own := w.routingRules(family)
+	rules := w.knownRules(family)
+	own := slices.ContainsFunc(rules, func(r resource.Rule) bool { return r.Proto != resource.ProtoKernel })
 	switch {
 	case len(rules) > 0 && (own || family == 6):
 		return byRules(rules, s)
@@ -150,23 +150,6 @@ func tableOf(s resource.Sessions) []resource.Table {
 		return nil
 	}
 	return []resource.Table{id.Table}
-}
-
-// routingRules are the known rules of a family in the order in which they are
-// tried, and whether one of them is not the kernel's own.
-func (w *kernel) routingRules(family int) (rules []resource.Rule, own bool) {
-	for _, r := range w.state {
-		rule, ok := r.(resource.Rule)
-		if !ok || rule.Family != family {
-			continue
-		}
-		rules = append(rules, rule)
-		own = own || rule.Proto != resource.ProtoKernel
-	}
-	slices.SortFunc(rules, func(a, b resource.Rule) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Nth, b.Nth))
-	})
-	return rules, own
 }
 
 // byRules follows the rules for s (fib_rules_lookup).
