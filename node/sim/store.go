@@ -101,7 +101,8 @@ func includes(a, b resource.Selector) bool {
 		(!a.Dst.IsValid() || a.Dst == b.Dst) &&
 		(!a.Covers.IsValid() || a.Covers == b.Covers) &&
 		(a.Family == 0 || a.Family == familyOf(b)) &&
-		(a.Table == 0 || a.Table == b.Table)
+		(a.Table == 0 || a.Table == b.Table) &&
+		(!a.PrefSrc.IsValid() || a.PrefSrc == b.PrefSrc)
 }
 
 // familyOf is the only family that s can select, or 0.
@@ -109,9 +110,9 @@ func familyOf(s resource.Selector) int {
 	switch {
 	case s.Family != 0:
 		return s.Family
-	case s.Dst.IsValid() && s.Dst.Addr().Is4(), s.Covers.IsValid() && s.Covers.Is4():
+	case s.Dst.IsValid() && s.Dst.Addr().Is4(), s.Covers.IsValid() && s.Covers.Is4(), s.PrefSrc.IsValid() && s.PrefSrc.Is4():
 		return 4
-	case s.Dst.IsValid(), s.Covers.IsValid():
+	case s.Dst.IsValid(), s.Covers.IsValid(), s.PrefSrc.IsValid():
 		return 6
 	default:
 		return 0
