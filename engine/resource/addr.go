@@ -24,13 +24,46 @@ type Addr struct {
 	Metric        uint32       `json:"metric,omitempty"` // of the prefix route
 	Proto         uint8        `json:"proto,omitempty"`  // who set it: IFAPROT_*
 	Flags         uint32       `json:"flags,omitempty"`  // other lasting IFA_F_* flags: nodad, home, mngtmpaddr, optimistic
+	// Place is where the address stands among those of its link and family, from
+	// 1 on; 0 is wherever the kernel puts it. The order decides which IPv4 address of a subnet is
+	// the primary one, and which source the kernel prefers. It is no difference:
+	// it moves when another address comes or goes.
+	Place int `json:"place,omitempty"`
 }
 
 // AddrKey is the key of the address p on dev.
 func AddrKey(dev string, p netip.Prefix) Key { return Key("addr " + dev + " " + p.String()) }
 
-// Key implements [Resource].
-func (a Addr) Key() Key { return AddrKey(a.Dev, a.Prefix) }
+// Key implements [Resource]. The kernel tells IPv4 addresses apart by the subnet of their peer, too.
+func (a Addr) Key() Key {
+	k := AddrKey(a.Dev, a.Prefix)
+	if a.Prefix.Addr().Is4() && a.Peer.IsValid() && a.Peer.Masked() != a.Prefix.Masked() {
+		k += Key(" peer " + a.Peer.Masked().String())
+	}
+	return k
+}
+
+// ParseAddrKey returns the link and the address that k names: the reverse of [Addr.Key].
+func ParseAddrKey(k Key) (dev string, p netip.Prefix, err error) {
+	words := strings.Fields(string(k))
+	if len(words) != 3 && (len(words) != 5 || words[3] != "peer") || Kind(words[0]) != KindAddr {
+		return "", p, fmt.Errorf("%q is not the key of an address", k)
+	}
+	p, err = netip.ParsePrefix(words[2])
+	return words[1], p, err
+}
+
+// Family is 4 or 6.
+func (a Addr) Family() int { return family(a.Prefix.Addr()) }
+
+// Far is the address that says which subnet a is in: the peer's, where there is
+// one, or for IPv6 always its own.
+func (a Addr) Far() netip.Prefix {
+	if a.Peer.IsValid() && a.Family() == 4 {
+		return a.Peer
+	}
+	return a.Prefix
+}
 
 // Match implements [Resource].
 func (a Addr) Match(s Selector) bool {

@@ -197,6 +197,8 @@ type Selector struct {
 	Family int `json:"family,omitempty"`
 	// Table selects the routes of this table.
 	Table Table `json:"table,omitempty"`
+	// PrefSrc selects the routes that suggest this source address.
+	PrefSrc netip.Addr `json:"prefsrc,omitzero"`
 }
 
 // Query is a list of selectors: it selects what any of them selects.
@@ -251,6 +253,11 @@ func same(a, b Resource) bool {
 	if r, ok := a.(Route); ok { // the kind that there are many of
 		other, ok := b.(Route)
 		return ok && r.equal(other)
+	}
+	if r, ok := a.(Addr); ok {
+		other, ok := b.(Addr)
+		r.Place, other.Place = 0, 0 // it moves when another address comes or goes
+		return ok && r == other
 	}
 	return reflect.DeepEqual(a, b)
 }

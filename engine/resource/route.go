@@ -96,6 +96,7 @@ func (r Route) Match(s Selector) bool {
 		(s.Table == 0 || s.Table == r.Table) &&
 		(!s.Covers.IsValid() || r.Dst.Contains(s.Covers)) &&
 		(s.Family == 0 || s.Family == r.Family()) &&
+		(!s.PrefSrc.IsValid() || s.PrefSrc == r.PrefSrc) &&
 		(s.Name == "" || r.uses(s.Name))
 }
 

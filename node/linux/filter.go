@@ -17,8 +17,9 @@ import (
 // message, without a copy.
 type scanned struct {
 	identity
-	oif  uint32
-	hops []byte // the value of RTA_MULTIPATH
+	oif     uint32
+	hops    []byte // the value of RTA_MULTIPATH
+	prefsrc []byte
 }
 
 // identity is what the kernel tells routes apart by. Several IPv4 routes may
@@ -50,6 +51,8 @@ func scan(msg []byte) (s scanned, ok bool) {
 			s.oif = u32(a)
 		case unix.RTA_MULTIPATH:
 			s.hops = value(a)
+		case unix.RTA_PREFSRC:
+			s.prefsrc = value(a)
 		}
 	}
 	return s, true
@@ -61,6 +64,7 @@ type filter struct {
 	table    uint32 // 0: any
 	dst      netip.Prefix
 	covers   netip.Addr
+	prefsrc  netip.Addr
 	named    bool // only routes over the link index
 	index    uint32
 	selected resource.Selector
@@ -78,10 +82,11 @@ func (n *Node) filters(q resource.Query, family uint8) ([]filter, error) {
 		other := s.Family != 0 && (s.Family == 4) != (family == unix.AF_INET)
 		if s.Kind != resource.KindRoute || other ||
 			s.Dst.IsValid() && s.Dst.Addr().BitLen() != bits ||
-			s.Covers.IsValid() && s.Covers.BitLen() != bits {
+			s.Covers.IsValid() && s.Covers.BitLen() != bits ||
+			s.PrefSrc.IsValid() && s.PrefSrc.BitLen() != bits {
 			continue
 		}
-		f := filter{family: family, table: uint32(s.Table), dst: s.Dst, covers: s.Covers, selected: s}
+		f := filter{family: family, table: uint32(s.Table), dst: s.Dst, covers: s.Covers, prefsrc: s.PrefSrc, selected: s}
 		if s.Name != "" {
 			index, err := n.linkIndex(s.Name)
 			if errors.Is(err, unix.ENODEV) {
@@ -109,6 +114,9 @@ func (f *filter) match(s *scanned) bool {
 		if !netip.PrefixFrom(a, int(s.dstLen)).Contains(f.covers) {
 			return false
 		}
+	}
+	if f.prefsrc.IsValid() && !bytes.Equal(f.prefsrc.AsSlice(), s.prefsrc) {
+		return false
 	}
 	return !f.named || s.oif == f.index || uses(s.hops, f.index)
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -15,7 +16,10 @@ import (
 // a linux node: what something rests on first, then what goes, in the reverse order.
 func order(want resource.State) []resource.Key {
 	keys := want.Keys()
-	slices.SortStableFunc(keys, func(a, b resource.Key) int { return rank(a, want[a]) - rank(b, want[b]) })
+	place := func(k resource.Key) int { a, _ := want[k].(resource.Addr); return a.Place }
+	slices.SortStableFunc(keys, func(a, b resource.Key) int {
+		return cmp.Or(rank(a, want[a])-rank(b, want[b]), place(a)-place(b))
+	})
 	return keys
 }
 
@@ -29,6 +33,9 @@ func rank(k resource.Key, want resource.Resource) int {
 	}[k.Kind()]
 	switch want := want.(type) {
 	case nil:
+		if k.Kind() == resource.KindAddr { // its routes go with it
+			return goes - 10
+		}
 		return goes - r
 	case resource.Link:
 		if !want.Up {
@@ -60,6 +67,8 @@ func needs(k resource.Key, want resource.Resource) resource.Query {
 	case resource.KindNeigh:
 		n, _ := resource.ParseNeighKey(k)
 		return resource.Query{neighAt(n), {Kind: resource.KindLink, Name: n.Dev}, multicast6}
+	case resource.KindAddr:
+		return needsAddr(k)
 	}
 	return nil
 }
@@ -75,6 +84,8 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 		return w.makeRule(k, want)
 	case resource.KindNeigh:
 		return w.makeNeigh(k, want)
+	case resource.KindAddr:
+		return w.makeAddr(k, want)
 	}
 	return unpredictable("a change of %s", k)
 }
@@ -89,6 +100,17 @@ type kernel struct {
 	split     bool                  // IPv4: the tables main and local are two, see newRoute4
 	was       resource.State        // of the keys that were changed: what they were; see set
 	unknown   []resource.Key        // of these: those that state did not have
+	putsBack  bool                  // an address is put back where it was, and the routes that it came with
+}
+
+// putsBack reports whether want puts an address back that was read before.
+func putsBack(want, state resource.State) bool {
+	for k, r := range want {
+		if a, ok := r.(resource.Addr); ok && a.Place > 0 && len(resource.Compare(resource.State{k: a}, resource.State{k: state[k]})) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // set makes k what r is, and remembers what it was.

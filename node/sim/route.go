@@ -74,6 +74,13 @@ func (w *kernel) makeRoute(k resource.Key, want resource.Resource) error {
 
 	have, _ := w.state[k].(resource.Route)
 	exists := w.state[k] != nil
+	switch {
+	case w.putsBack:
+		w.set(k, want)
+		return nil
+	case want == nil && !exists:
+		return nil
+	}
 	if exists {
 		if err := modelled(have); err != nil {
 			return err

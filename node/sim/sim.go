@@ -42,6 +42,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,20 +124,14 @@ func (n *Node) predict(ctx context.Context, e *engine.Edit) error {
 		return err
 	}
 
-	w := &kernel{state: n.store.known, want: e.Want, footprint: e.Query, placed: map[resource.Key]bool{}}
-	var refused error
-	for _, k := range order(e.Want) {
-		if refused = w.make(k, e.Want[k]); refused != nil {
-			break
-		}
-	}
-	if refused == nil && e.Restart != "" {
-		e.Lost, refused = w.restart(e.Restart)
-	}
-	// Nearly always a no-op: what the kernel looked at was foreseen by needs.
-	if err := n.store.load(ctx, w.footprint); err != nil {
+	w, refused := n.try(e)
+	// Usually that is all: what the kernel looked at was foreseen by needs.
+	for len(subtract(w.footprint, n.store.read)) > 0 && n.store.src != nil {
 		w.undo()
-		return err
+		if err := n.store.load(ctx, w.footprint); err != nil {
+			return err
+		}
+		w, refused = n.try(e)
 	}
 	e.Query = w.footprint
 	e.After = n.store.known.Select(e.Query)
@@ -169,6 +164,25 @@ func disrupt(e *engine.Edit) {
 			e.Settle = max(e.Settle, engine.Duration(carrierAndDAD))
 		}
 	}
+}
+
+// try makes what e wants, on what is known so far.
+func (n *Node) try(e *engine.Edit) (*kernel, error) {
+	w := &kernel{
+		state: n.store.known, want: e.Want, footprint: slices.Clone(e.Query),
+		placed: map[resource.Key]bool{}, putsBack: putsBack(e.Want, n.store.known),
+	}
+	for _, k := range order(e.Want) {
+		if err := w.make(k, e.Want[k]); err != nil {
+			return w, err
+		}
+	}
+	if e.Restart == "" {
+		return w, nil
+	}
+	var err error
+	e.Lost, err = w.restart(e.Restart)
+	return w, err
 }
 
 // unpredictable is the error for what the model does not cover.

@@ -39,7 +39,7 @@ func (s *store) snapshot(ctx context.Context) error {
 	s.known = all
 	s.read = resource.Query{
 		{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute},
-		{Kind: resource.KindRule}, {Kind: resource.KindNeigh}, {Kind: resource.KindNexthop},
+		{Kind: resource.KindRule}, {Kind: resource.KindNexthop},
 		{Kind: resource.KindMemory}, {Kind: resource.KindSession},
 	}
 	return nil
@@ -102,7 +102,8 @@ func includes(a, b resource.Selector) bool {
 		(!a.Dst.IsValid() || a.Dst == b.Dst) &&
 		(!a.Covers.IsValid() || a.Covers == b.Covers) &&
 		(a.Family == 0 || a.Family == familyOf(b)) &&
-		(a.Table == 0 || a.Table == b.Table)
+		(a.Table == 0 || a.Table == b.Table) &&
+		(!a.PrefSrc.IsValid() || a.PrefSrc == b.PrefSrc)
 }
 
 // familyOf is the only family that s can select, or 0.
@@ -110,9 +111,9 @@ func familyOf(s resource.Selector) int {
 	switch {
 	case s.Family != 0:
 		return s.Family
-	case s.Dst.IsValid() && s.Dst.Addr().Is4(), s.Covers.IsValid() && s.Covers.Is4():
+	case s.Dst.IsValid() && s.Dst.Addr().Is4(), s.Covers.IsValid() && s.Covers.Is4(), s.PrefSrc.IsValid() && s.PrefSrc.Is4():
 		return 4
-	case s.Dst.IsValid(), s.Covers.IsValid():
+	case s.Dst.IsValid(), s.Covers.IsValid(), s.PrefSrc.IsValid():
 		return 6
 	default:
 		return 0

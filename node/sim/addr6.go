@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"net/netip"
+	"slices"
+
+	"runbook/engine/resource"
+)
+
+// This file is the kernel's rules for IPv6 addresses, in the order in which it
+// asks them. The functions that they follow (net/ipv6/addrconf.c, route.c) are
+// named, so that a newer kernel can be compared. An address is taken to be past
+// its duplicate address detection.
+
+// prefixMetric is the metric of a prefix route where the address gives none.
+const prefixMetric = 256
+
+// newAddr6 adds a (inet6_rtm_newaddr, inet6_addr_add, ipv6_add_addr).
+func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
+	list, ip := w.addrs(a.Dev, 6), a.Prefix.Addr()
+	switch {
+	case slices.ContainsFunc(list, func(o resource.Addr) bool { return o.Prefix.Addr() == ip }):
+		return refuse("EEXIST", "ipv6: address already assigned")
+	case l.MTU < 1280:
+		return unpredictable("an IPv6 address on %s, whose MTU is less than IPv6 needs", a.Dev)
+	case l.Conf.DisableIPv6 || l.Up && !w.speaks6(l):
+		return refuse("EACCES", "ipv6: IPv6 is disabled on this device")
+	case ip.IsUnspecified():
+		return refuse("EADDRNOTAVAIL", "ipv6: Invalid address")
+	case ip.IsMulticast():
+		return refuse("EADDRNOTAVAIL", `ipv6: Cannot assign multicast address without "IFA_F_MCAUTOJOIN" flag`)
+	case ip.IsLoopback() && l.Type != "loopback":
+		return refuse("EADDRNOTAVAIL", "ipv6: Cannot assign loopback address on this device")
+	}
+	if l.Up && !l.Carrier && !l.Conf.NoDAD && !l.NoARP && a.Flags&flagNoDAD == 0 {
+		return unpredictable("an IPv6 address on %s, which has no carrier: duplicate address detection waits for it", a.Dev)
+	}
+	a.Scope = scope6(ip)
+	at := slices.IndexFunc(list, func(o resource.Addr) bool { return o.Scope >= a.Scope }) // ipv6_link_dev_addr
+	if at < 0 {
+		at = len(list)
+	}
+	w.set(a.Key(), a)
+	w.arrange(slices.Insert(list, at, a))
+	if !l.Up {
+		return nil // its routes come when the link does
+	}
+	if !a.NoPrefixRoute {
+		w.addRoute6(a, a.Prefix.Masked())
+	}
+	local := kernelRoute(a.Dev, one(ip), resource.Local, resource.TableLocal)
+	w.appendRoute(local, func(o resource.Route) bool { return onLink6(o, a.Dev) })
+	if any, routed := anycast(l, a); routed { // addrconf_join_anycast
+		w.appendRoute(any, func(o resource.Route) bool { return onLink6(o, a.Dev) })
+	}
+	if a.Peer.IsValid() {
+		w.addRoute6(a, one(a.Peer.Addr()))
+	}
+	return nil
+}
+
+// anycast is the route to the subnet's routers that a router has for a.
+func anycast(l resource.Link, a resource.Addr) (resource.Route, bool) {
+	net := a.Prefix.Masked()
+	return kernelRoute(a.Dev, one(net.Addr()), resource.Anycast, resource.TableLocal),
+		l.Conf.Forwarding6 && net.Bits() < 127 && !net.Addr().IsUnspecified()
+}
+
+// speaks6 reports whether l, which is up, speaks IPv6.
+func (w *kernel) speaks6(l resource.Link) bool {
+	if l.Type == "loopback" {
+		return w.own6(netip.IPv6Loopback(), l.Name, false)
+	}
+	return w.enabled6(l.Name)
+}
+
+// scope6 is the scope that the kernel shows for an IPv6 address.
+func scope6(a netip.Addr) resource.Scope {
+	switch b := a.As16(); {
+	case a.IsLoopback():
+		return resource.ScopeHost
+	case a.IsLinkLocalUnicast():
+		return resource.ScopeLink
+	case b[0] == 0xfe && b[1]&0xc0 == 0xc0:
+		return resource.ScopeSite
+	default:
+		return resource.ScopeGlobal
+	}
+}
+
+// onLink6 reports whether one of the hops of r is dev itself (rt6_duplicate_nexthop).
+func onLink6(r resource.Route, dev string) bool {
+	return r.NHID == 0 && slices.ContainsFunc(hops6(r), func(h resource.Hop) bool { return h.Dev == dev && !h.Via.IsValid() })
+}
+
+// addRoute6 adds the route to a subnet of a, which another address may have
+// made already (addrconf_prefix_route).
+func (w *kernel) addRoute6(a resource.Addr, dst netip.Prefix) {
+	r := kernelRoute(a.Dev, dst, resource.Unicast, resource.TableMain)
+	if r.Metric = a.Metric; r.Metric == 0 {
+		r.Metric = prefixMetric
+	}
+	w.appendRoute(r, func(o resource.Route) bool { return onLink6(o, a.Dev) })
+}
+
+// goneAddr6 deletes a (ipv6_del_addr).
+func (w *kernel) goneAddr6(l resource.Link, a resource.Addr) error {
+	list := slices.DeleteFunc(w.addrs(a.Dev, 6), func(o resource.Addr) bool { return o.Key() == a.Key() })
+	prefixGoes := !a.NoPrefixRoute
+	for _, o := range list { // check_cleanup_prefix_route
+		if o.Prefix.Masked() != a.Prefix.Masked() {
+			continue
+		}
+		if !o.Permanent && !o.NoPrefixRoute {
+			return unpredictable("the prefix route of %s would get the lifetime of %s", a, o)
+		}
+		prefixGoes = false
+	}
+	w.set(a.Key(), nil)
+	w.arrange(list)
+
+	main := resource.TableMain
+	if a.Peer.IsValid() { // __ipv6_ifa_notify
+		w.dropFirst(one(a.Peer.Addr()), main, func(r resource.Route) bool { return firstOver6(r, a.Dev) && !r.Src.IsValid() })
+	}
+	if any, routed := anycast(l, a); routed && !slices.ContainsFunc(list, func(o resource.Addr) bool {
+		other, too := anycast(l, o)
+		return too && other.Dst == any.Dst
+	}) {
+		w.dropFirst(any.Dst, any.Table, func(r resource.Route) bool { return r.Type == any.Type && onLink6(r, a.Dev) })
+	}
+	w.dropFirst(one(a.Prefix.Addr()), resource.TableLocal, func(r resource.Route) bool {
+		return r.Type == resource.Local && onLink6(r, a.Dev)
+	})
+	if prefixGoes { // addrconf_get_prefix_route takes the first, whoever made it
+		w.dropFirst(a.Prefix.Masked(), main, func(r resource.Route) bool { return onLink6(r, a.Dev) && !r.Src.IsValid() })
+	}
+	return w.withoutSource6(a.Prefix.Addr())
+}
+
+// firstOver6 reports whether r leads over dev.
+func firstOver6(r resource.Route, dev string) bool {
+	return r.NHID == 0 && slices.ContainsFunc(hops6(r), func(h resource.Hop) bool { return h.Dev == dev })
+}
+
+// withoutSource6 takes the source from the routes that suggest the address a,
+// which is gone; the routes stay (rt6_remove_prefsrc).
+func (w *kernel) withoutSource6(a netip.Addr) error {
+	for _, r := range w.routes(resource.Selector{Kind: resource.KindRoute, PrefSrc: a}) {
+		valid := func(h resource.Hop) bool { return w.own6(a, h.Dev, false) }
+		hops := hops6(r)
+		switch {
+		case r.NHID != 0 || slices.ContainsFunc(hops, valid) && slices.ContainsFunc(hops, func(h resource.Hop) bool { return !valid(h) }):
+			return unpredictable("a route that loses its source in part: %s", r)
+		case !slices.ContainsFunc(hops, valid):
+			r.PrefSrc = netip.Addr{}
+			w.set(r.Key(), r)
+		}
+	}
+	return nil
+}
