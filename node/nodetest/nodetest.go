@@ -310,7 +310,6 @@ func testUnpredictable(t *testing.T, f Factory) {
 		"a neighbour's MAC":    resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.MAC = "" })),
 		"a proxy everywhere":   resource.Of(neigh(proxied(gw4), func(n *resource.Neigh) { n.Dev = "" })),
 		"a link":               change(resource.LinkKey("eth1"), nil),
-		"an address":           change(resource.AddrKey("eth1", prefix("10.98.0.2/16")), nil),
 		"unknown attributes":   resource.Of(extra),
 		"a route over one":     resource.Of(nhid),
 		"a second route":       resource.Of(second),

@@ -103,11 +103,19 @@ type kernel struct {
 	putsBack  bool                  // an address is put back where it was, and the routes that it came with
 }
 
-// putsBack reports whether want puts an address back that was read before.
+// putsBack reports whether want is what was there before: it has an address with its
+// place, or a route that only the kernel makes. All that goes with these is in it too.
 func putsBack(want, state resource.State) bool {
 	for k, r := range want {
-		if a, ok := r.(resource.Addr); ok && a.Place > 0 && len(resource.Compare(resource.State{k: a}, resource.State{k: state[k]})) > 0 {
-			return true
+		switch r := r.(type) {
+		case resource.Addr:
+			if r.Place > 0 && len(resource.Compare(resource.State{k: r}, resource.State{k: state[k]})) > 0 {
+				return true
+			}
+		case resource.Route:
+			if r.Proto == resource.ProtoKernel && r.Type != resource.Unicast && state[k] == nil {
+				return true
+			}
 		}
 	}
 	return false

@@ -51,6 +51,15 @@ func (w *kernel) makeLink(k resource.Key, want resource.Resource) error {
 	case link.Up == have.Up && link.MTU == have.MTU:
 		return nil
 	}
+	if w.putsBack {
+		w.set(k, link)
+		for k, r := range w.want { // by which it is known to speak IPv6
+			if route, ok := r.(resource.Route); ok && route.Type == resource.Multicast {
+				w.set(k, route)
+			}
+		}
+		return nil
+	}
 	if err := plain(have); err != nil {
 		return err
 	}
