@@ -384,13 +384,14 @@ type Journal interface {
 // RunRecord says what a run is.
 type RunRecord struct {
 	ID        string            `json:"run"`
-	Verb      string            `json:"verb"` // run, apply
+	Verb      string            `json:"verb"` // run, apply, undo
 	Runbook   string            `json:"runbook"`
 	Hash      string            `json:"hash"` // of the runbook and all that it loads
 	Params    map[string]string `json:"params,omitempty"`
 	Inventory string            `json:"inventory"`
 	Selection string            `json:"selection"`
 	User      string            `json:"user"`
+	Undoes    string            `json:"undoes,omitempty"` // the run that this one takes back
 	Reason    string            `json:"reason,omitempty"` // why, as the operator said it
 	Started   time.Time         `json:"started"`
 	Ended     time.Time         `json:"ended,omitzero"`

@@ -107,7 +107,7 @@ func (f fleetFlags) find(ctx context.Context) (*fleet, error) {
 		return nil, err
 	}
 	// A lab's nodes are all meant where nothing is said: it was made to be changed.
-	if !f.flags.Changed("nodes") { // -n "" is an empty selection, and an error
+	if !f.flags.Changed("nodes") && f.names == nil { // -n "" is an empty selection, and an error
 		f.selection = "all"
 	}
 	chosen, err := f.choose(inventory.FromNames(labName, names(fl.nodes)))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,12 @@ func (s *session) obey(f fleetFlags) error {
 	s.run.Ceilings = s.run.Ceilings.Meet(policies.Limits())
 	who := operator()
 	s.run.Allow = func(node engine.NodeInfo, op string, args json.RawMessage) *engine.Error {
+		if op == engine.PutBackName { // who may do it may take it back
+			var back engine.PutBack
+			if json.Unmarshal(args, &back) == nil {
+				op, _, _ = strings.Cut(back.Op, " ")
+			}
+		}
 		return policies.Operation(who, node, op, args)
 	}
 	s.run.Permit = func() *engine.Error { return policies.Now(time.Now()) }

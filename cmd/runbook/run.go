@@ -165,7 +165,7 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 	}
 	s.run.ID, err = j.Begin(ctx, engine.RunRecord{
 		Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
-		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Reason: s.reason, Started: time.Now().UTC(),
+		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Reason: s.reason, Undoes: s.undoes, Started: time.Now().UTC(),
 	})
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		return nil, err
 	}
 	s.run.Stop = stop.stop
-	if err := s.program.Bind(s.params); err != nil { // the live passes have all their steps
+	if err := s.bind(); err != nil { // the live passes have all their steps
 		return nil, err
 	}
 	states, failed := s.run.Apply(stop.ctx, p.Nodes)
@@ -228,7 +228,7 @@ func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 		Quotas: s.fleet.policies.Quotas(s.fleet.all),
 		Run:    s.run.ID, Path: p.Source.Main, Hash: p.Source.Hash(), Inventory: p.Inventory, Changes: p.Changes(), Limits: s.run.Limits(),
 	}
-	if r.Changes == 0 {
+	if r.Changes == 0 || s.undoes != "" { // what takes a change back is never refused for what was done before
 		return nil
 	}
 	for _, np := range p.Nodes {

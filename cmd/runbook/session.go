@@ -14,7 +14,8 @@ import (
 
 // session is a runbook that has been read, and the nodes that it is for.
 type session struct {
-	program *script.Program
+	program engine.Program
+	undoes  string // the run that this one takes back
 	source  engine.Source
 	params  map[string]string
 	fleet   *fleet
@@ -42,21 +43,31 @@ func arguments(args []string) (file string, params map[string]string, err error)
 // open reads the runbook of src and connects it with the nodes that f selects.
 // The script is read first: what is wrong with it is said before any node is reached.
 func open(ctx context.Context, src engine.Source, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
-	limits, err := f.ceilings.parse()
-	if err != nil {
-		return nil, err
-	}
 	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations}, src)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{program: program, source: program.Source(), params: params}
 	if err := program.Bind(params); err != nil {
 		program.Close() //nolint:errcheck // what was wrong is said already
 		return nil, err
 	}
-	if s.fleet, err = f.open(ctx); err != nil {
-		program.Close() //nolint:errcheck // as above
+	s, err := openProgram(ctx, program, f, emit)
+	if err != nil {
+		return nil, err
+	}
+	s.source, s.params = program.Source(), params
+	return s, nil
+}
+
+// openProgram connects a program with the nodes that f selects. Where that fails, the program is closed.
+func openProgram(ctx context.Context, program engine.Program, f fleetFlags, emit func(engine.Event)) (*session, error) {
+	s := &session{program: program}
+	limits, err := f.ceilings.parse()
+	if err == nil {
+		s.fleet, err = f.open(ctx)
+	}
+	if err != nil {
+		program.Close() //nolint:errcheck // what was wrong is said
 		return nil, err
 	}
 	s.run = &rollout.Run{
@@ -74,6 +85,14 @@ func (s *session) close() {
 	s.run.Close()
 	s.program.Close()
 	s.fleet.close()
+}
+
+// bind gives the program its parameters, if it takes any: the passes that follow have all their steps again.
+func (s *session) bind() error {
+	if p, takes := s.program.(interface{ Bind(map[string]string) error }); takes {
+		return p.Bind(s.params)
+	}
+	return nil
 }
 
 // predict predicts every node and returns the plan.

@@ -22,7 +22,7 @@
 //
 //	runs        one row for each run
 //	  id        TEXT, the key: 20261123-204455-k3f, UTC
-//	  verb, runbook, hash, inventory, selection, user, reason   TEXT
+//	  verb, runbook, hash, inventory, selection, user, reason, undoes   TEXT
 //	  params    TEXT, JSON object
 //	  started   TEXT, UTC, 2006-01-02T15:04:05.000000000Z
 //	  ended     TEXT, as started; NULL: it is still going, or was killed

@@ -12,7 +12,7 @@ import (
 	"runbook/engine"
 )
 
-const runColumns = `id, verb, runbook, hash, params, inventory, selection, user, started, ended, outcome, reason`
+const runColumns = `id, verb, runbook, hash, params, inventory, selection, user, started, ended, outcome, reason, undoes`
 
 // Runs returns the record of every run, newest first.
 func (j *Journal) Runs(ctx context.Context) ([]engine.RunRecord, error) {
@@ -115,7 +115,7 @@ func (j *Journal) runs(ctx context.Context, rest string, args ...any) (out []eng
 		var r engine.RunRecord
 		var params, started string
 		var ended, outcome sql.NullString
-		if err := rows.Scan(&r.ID, &r.Verb, &r.Runbook, &r.Hash, &params, &r.Inventory, &r.Selection, &r.User, &started, &ended, &outcome, &r.Reason); err != nil {
+		if err := rows.Scan(&r.ID, &r.Verb, &r.Runbook, &r.Hash, &params, &r.Inventory, &r.Selection, &r.User, &started, &ended, &outcome, &r.Reason, &r.Undoes); err != nil {
 			return nil, err
 		}
 		if err := errors.Join(parseTime(started, &r.Started), json.Unmarshal([]byte(params), &r.Params)); err != nil {

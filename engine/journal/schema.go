@@ -46,6 +46,7 @@ var migrations = []string{
 	) STRICT;`,
 
 	`ALTER TABLE runs ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+	ALTER TABLE runs ADD COLUMN undoes TEXT NOT NULL DEFAULT '';
 	CREATE TABLE charges (
 		run       TEXT PRIMARY KEY REFERENCES runs (id),
 		at        TEXT NOT NULL,
@@ -62,8 +63,8 @@ var migrations = []string{
 // The statements of the writer. An entry's number is the next one of its run
 // whichever process asks, for only the holder of the write lock can ask.
 const (
-	insertRunSQL = `INSERT INTO runs (id, verb, runbook, hash, params, inventory, selection, user, started, reason)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+	insertRunSQL = `INSERT INTO runs (id, verb, runbook, hash, params, inventory, selection, user, started, reason, undoes)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
 	insertEntrySQL = `INSERT INTO entries (run, seq, time, node, kind, nth, op, pos, edit, diff, text)
 		SELECT id, 1 + coalesce((SELECT max(seq) FROM entries WHERE run = id), 0), ?, ?, ?, ?, ?, ?, ?, ?, ?
 		FROM runs WHERE id = ?`

@@ -45,7 +45,7 @@ func (j *Journal) Begin(ctx context.Context, r engine.RunRecord) (string, error)
 		for range 100 { // there are 21,952 names for each second
 			id = newID(r.Started)
 			n, err := rows(j.insertRun.ExecContext(ctx, id, r.Verb, r.Runbook, r.Hash, string(params),
-				r.Inventory, r.Selection, r.User, r.Started.UTC().Format(timeForm), r.Reason))
+				r.Inventory, r.Selection, r.User, r.Started.UTC().Format(timeForm), r.Reason, r.Undoes))
 			if n == 1 || err != nil {
 				return err
 			}

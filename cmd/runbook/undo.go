@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"runbook/engine"
+	"runbook/engine/journal"
+	"runbook/inventory"
+)
+
+func undoCommand(stop stopper) *cobra.Command {
+	var f runFlags
+	var force []string
+	c := &cobra.Command{
+		Use:   "undo RUN",
+		Short: "Take back what a run did, where nobody has changed it since",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &engine.Error{Code: engine.Invalid, Cause: "undo needs one run", Hint: "runbook runs lists them"}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			emit, err := f.sink()
+			if err != nil {
+				return err
+			}
+			planning, cancel := stop.whole()
+			defer cancel()
+			run, undo, err := undoOf(planning, args[0], force, f.repeat)
+			if err != nil {
+				return err
+			}
+			if err := f.nodesOf(run, undo.Nodes()); err != nil {
+				return err
+			}
+			if err := known(force, undo.Nodes(), run.ID); err != nil {
+				return err
+			}
+			s, err := openProgram(planning, undo, f.fleetFlags, emit)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			s.source, s.undoes = engine.Source{Main: "undo of " + run.ID}, run.ID
+			return s.recorded("undo", func() (map[string]engine.NodeState, error) {
+				p, err := s.predict(planning)
+				if err != nil {
+					return nil, err
+				}
+				states, err := s.carryOut(stop, p, f)
+				if left := undo.LeftAlone(); left != nil && (err == nil || engine.Worst(engine.AsError(err).Code, left.Code) == left.Code) {
+					return states, left
+				}
+				return states, err
+			})
+		},
+	}
+	f.add(c)
+	c.Flags().StringArrayVar(&force, "force", nil, "put `NODE` back also where it was changed since; it can be given several times")
+	return c
+}
+
+// undoOf finds a run and what takes it back.
+func undoOf(ctx context.Context, id string, force []string, repeat bool) (engine.RunRecord, *engine.Undo, error) {
+	j, err := journal.Open(journal.DefaultDir())
+	if err != nil {
+		return engine.RunRecord{}, nil, err
+	}
+	defer j.Close() //nolint:errcheck // it was only read
+	run, entries, err := j.Run(ctx, id)
+	if err != nil {
+		return run, nil, err
+	}
+	by, err := takenBackBy(ctx, j, run.ID)
+	if err != nil {
+		return run, nil, err
+	}
+	if by != "" {
+		return run, nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s was taken back already, by run %s", run.ID, by), Hint: "runbook undo " + by + " does it again"}
+	}
+	undo := engine.NewUndo(run, entries, force, repeat)
+	if len(undo.Nodes()) == 0 {
+		return run, nil, engine.Invalid.Errorf("run %s left nothing to take back", run.ID)
+	}
+	return run, undo, nil
+}
+
+// takenBackBy is the run that took back the run id whole and was not taken back itself, or "".
+func takenBackBy(ctx context.Context, j *journal.Journal, id string) (string, error) {
+	runs, err := j.Runs(ctx)
+	if err != nil {
+		return "", err
+	}
+	undone := map[string]string{} // by what
+	for _, r := range slices.Backward(runs) {
+		if r.Undoes != "" && r.Outcome != nil && r.Outcome.Exit == 0 && r.Selection == selectedAll {
+			undone[r.Undoes] = r.ID
+		}
+	}
+	by := undone[id]
+	if by != "" && undone[by] != "" {
+		return "", nil
+	}
+	return by, nil
+}
+
+// selectedAll is the selection of an undo of all nodes of its run.
+const selectedAll = "all of the run"
+
+// nodesOf makes f mean the nodes of a run that have something to be taken back,
+// or those of them that -n says.
+func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
+	if f.lab > 0 || f.flags.Changed("lab") {
+		return engine.Invalid.Errorf("--lab makes new nodes, on which run %s did nothing: -i lab is the standing lab", run.ID)
+	}
+	if f.inventory == "" {
+		f.inventory = run.Inventory
+	}
+	f.names = nodes
+	if !f.flags.Changed("nodes") {
+		f.selection = selectedAll
+		return nil
+	}
+	chosen, err := inventory.FromNames("run "+run.ID, nodes).Select(f.selection)
+	if err != nil {
+		return err
+	}
+	f.names = nil
+	for _, n := range chosen {
+		f.names = append(f.names, n.Name)
+	}
+	return nil
+}
+
+// known is an error where a node that is to be forced is none of the run's.
+func known(force, nodes []string, run string) error {
+	for _, n := range force {
+		if !slices.Contains(nodes, n) {
+			return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("--force %s: run %s changed nothing there", n, run), Hint: "it changed " + list(nodes)}
+		}
+	}
+	return nil
+}
+
+func list(names []string) string {
+	set := map[string]bool{}
+	for _, n := range names {
+		set[n] = true
+	}
+	out := ""
+	for _, n := range slices.Sorted(maps.Keys(set)) {
+		out += ", " + n
+	}
+	return out[min(2, len(out)):]
+}
