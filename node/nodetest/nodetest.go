@@ -282,7 +282,6 @@ func testUnpredictable(t *testing.T, f Factory) {
 	extra.Extra, nhid.NHID, second.Nth = resource.Raw{4, 0, 8, 0}, 7, 1
 	for name, want := range map[string]resource.State{
 		"a link":               change(resource.LinkKey("eth1"), nil),
-		"an address":           change(resource.AddrKey("eth1", prefix("10.98.0.2/16")), nil),
 		"unknown attributes":   resource.Of(extra),
 		"a nexthop object":     resource.Of(nhid),
 		"a second route":       resource.Of(second),
