@@ -36,18 +36,18 @@ const (
 	rankLinkUp = iota
 	rankLink
 	rankAddr
+	rankRule // by which the gateways of the next are found
 	rankNexthop
 	rankGroup // of nexthop objects
 	rankNeigh
 	rankLinkRoute
-	rankRule // by which the gateways of the next are found
 	rankGatewayRoute
 	rankGatewayRouteGone
-	rankRuleGone
 	rankLinkRouteGone
 	rankNeighGone
 	rankGroupGone
 	rankNexthopGone
+	rankRuleGone
 	rankAddrGone
 	rankLinkDown
 	rankLast // what only finishes a step that came before
