@@ -23,12 +23,12 @@ type Rule struct {
 	Family   int          `json:"family"`   // 4 or 6
 	Priority uint32       `json:"priority"` // lower is tried first
 	Nth      int          `json:"nth,omitempty"`
-	Not      bool         `json:"not,omitempty"`  // for the packets that the rest does not describe
-	Src      netip.Prefix `json:"src,omitzero"`   // zero: any
-	Dst      netip.Prefix `json:"dst,omitzero"`   // zero: any
-	IIF      string       `json:"iif,omitempty"`  // the link a packet came in by; lo for the node's own
-	OIF      string       `json:"oif,omitempty"`  // the link that a socket is bound to
-	Mark     uint32       `json:"mark,omitempty"` // fwmark, of which Mask counts
+	Not      bool         `json:"invert,omitempty"` // for the packets that the rest does not describe
+	Src      netip.Prefix `json:"src,omitzero"`     // zero: any
+	Dst      netip.Prefix `json:"dst,omitzero"`     // zero: any
+	IIF      string       `json:"iif,omitempty"`    // the link a packet came in by; lo for the node's own
+	OIF      string       `json:"oif,omitempty"`    // the link that a socket is bound to
+	Mark     uint32       `json:"mark,omitempty"`   // fwmark, of which Mask counts
 	Mask     uint32       `json:"mask,omitempty"`
 	TOS      uint8        `json:"tos,omitempty"`
 	L3MDev   bool         `json:"l3mdev,omitempty"` // looks into the table of the packet's VRF
@@ -45,7 +45,8 @@ type Rule struct {
 	Extra    Raw     `json:"extra,omitempty"` // attributes without a field here, as in Route
 }
 
-// Range is numbers from First to Last, both included. It is written "10-20", or "10" where they are one.
+// Range is numbers from First to Last, both included. It is written "10-20", or
+// "10" where they are one. One that ends before it starts is for a kernel to refuse.
 type Range struct{ First, Last uint32 }
 
 func (r Range) String() string {
@@ -66,7 +67,7 @@ func (r *Range) UnmarshalText(b []byte) error {
 	}
 	lo, err := strconv.ParseUint(first, 10, 32)
 	hi, err2 := strconv.ParseUint(last, 10, 32)
-	if err != nil || err2 != nil || lo > hi {
+	if err != nil || err2 != nil {
 		return fmt.Errorf("%q is not a range: want a number, or two such as 10-20", b)
 	}
 	*r = Range{uint32(lo), uint32(hi)}
