@@ -177,9 +177,10 @@ func (n *Node) apply(ctx context.Context, edits []engine.Edit) ([]resource.State
 	return found, err
 }
 
-// untouched reports whether err says that the edit which it is about changed nothing.
-func untouched(err error) bool {
+// untouched reports whether err, which e ended with, says that e changed
+// nothing. What refuses to come up again after a restart has changed much.
+func untouched(e engine.Edit, err error) bool {
 	var drift *engine.DriftError
 	var refused *engine.NodeError
-	return errors.As(err, &drift) || errors.As(err, &refused)
+	return errors.As(err, &drift) || errors.As(err, &refused) && e.Restart == ""
 }

@@ -4,20 +4,14 @@ package guard
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -46,84 +40,13 @@ func child(what, dir string) error {
 	}
 	ctx := context.Background()
 	if what == "guard" {
-		return Watch(ctx, kernel{n}, dir)
+		return Watch(ctx, n, dir)
 	}
-	guarded := Over(kernel{n}, dir)
+	guarded := Over(n, dir)
 	if err := guarded.Recover(ctx); err != nil {
 		return err
 	}
 	return agent.Serve(ctx, os.Stdin, os.Stdout, guarded)
-}
-
-// kernel is the kernel, with restarts of links that have static IPv4 routes.
-type kernel struct{ *linux.Node }
-
-func (k kernel) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
-	if edits[0].Restart == "" {
-		return k.Node.ApplyAll(ctx, edits)
-	}
-	capture, err := k.Capture(ctx, edits[0].Restart)
-	if err != nil {
-		return nil, err
-	}
-	if err := set(edits[0].Restart, netlink.LinkSetDown); err != nil {
-		return nil, err
-	}
-	time.Sleep(20 * time.Millisecond) // so that many a kill comes just here
-	if err := k.Restore(ctx, capture); err != nil {
-		return nil, err
-	}
-	return k.Node.ApplyAll(ctx, []engine.Edit{{Query: edits[0].Query}})
-}
-
-func (k kernel) Capture(ctx context.Context, link string) ([]byte, error) {
-	s, err := k.Read(ctx, resource.Query{{Kind: resource.KindRoute, Name: link, Family: 4, Table: resource.TableMain}, {Kind: resource.KindAddr, Name: link, Family: 6}})
-	if err != nil {
-		return nil, err
-	}
-	c := captured{Link: link, Routes: resource.State{}}
-	for k, r := range s {
-		switch r := r.(type) {
-		case resource.Addr:
-			c.Addrs = append(c.Addrs, r.Prefix)
-		case resource.Route:
-			c.Routes[k] = r
-		}
-	}
-	return json.Marshal(c)
-}
-
-type captured struct {
-	Link   string
-	Routes resource.State
-	Addrs  []netip.Prefix // IPv6
-}
-
-func (k kernel) Restore(ctx context.Context, b []byte) error {
-	var c captured
-	if err := json.Unmarshal(b, &c); err != nil {
-		return err
-	}
-	if err := set(c.Link, netlink.LinkSetUp); err != nil {
-		return err
-	}
-	for _, p := range c.Addrs {
-		addr := netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 128)}, Flags: unix.IFA_F_NODAD}
-		err := set(c.Link, func(l netlink.Link) error { return netlink.AddrReplace(l, &addr) })
-		if err != nil {
-			return err
-		}
-	}
-	_, err := k.Node.Apply(ctx, engine.Edit{Want: c.Routes})
-	return err
-}
-
-func set(link string, do func(netlink.Link) error) error {
-	l, err := netlink.LinkByName(link)
-	if err != nil {
-		return err
-	}
-	return do(l)
 }
 
 // machine is a namespace with a folder.
@@ -134,7 +57,6 @@ type machine struct {
 
 func newMachine(t testing.TB) *machine {
 	m := &machine{ns: nodetest.Usual.Namespace(t), dir: filepath.Join(t.TempDir(), "state")}
-	nodetest.IP(t, "netns", "exec", m.ns, "sysctl", "-q", "-w", "net.ipv6.conf.eth1.keep_addr_on_down=1")
 	t.Cleanup(func() { m.folder().kill(watchName) })
 	return m
 }
@@ -223,13 +145,9 @@ func guarded(e engine.Edit, token string, d time.Duration) engine.Edit {
 // restart is the restart of eth1.
 func restart(t testing.TB, n engine.Reader, id string) engine.Edit {
 	t.Helper()
-	q := resource.Query{{Kind: resource.KindLink, Name: "eth1"}, {Kind: resource.KindRoute, Name: "eth1", Family: 4}}
-	s, err := n.Read(t.Context(), q)
-	if err != nil {
+	e := engine.Edit{Restart: "eth1", Run: id, By: "ann@ops", ID: id, Settle: engine.Duration(5 * time.Second)}
+	if err := sim.Over(n).Predict(t.Context(), &e); err != nil {
 		t.Fatal(err)
 	}
-	return engine.Edit{
-		Restart: "eth1", Disrupts: "link eth1", Verb: "restart", Query: q, Before: s, After: s, Want: resource.State{},
-		ID: id, Run: id, By: "ann@ops", Settle: engine.Duration(time.Second),
-	}
+	return e
 }

@@ -30,6 +30,9 @@ func (n *Node) putBack(ctx context.Context, r *record, why string) error {
 		o.Failed = append(o.Failed, err.Error())
 	}
 	for _, c := range slices.Backward(r.Changes) {
+		if c.Capture != nil {
+			n.bringUp(ctx, c, o)
+		}
 		n.takeBack(ctx, c, o)
 	}
 	o.At = n.folder.now()
@@ -43,7 +46,8 @@ func (n *Node) putBack(ctx context.Context, r *record, why string) error {
 	return n.conclude(r, o)
 }
 
-// takeBack takes c back where the node holds what it left, and says in o what came of that.
+// takeBack takes c back where the node holds what it left, and says in o what
+// came of that.
 func (n *Node) takeBack(ctx context.Context, c change, o *outcome) {
 	now, err := n.kernel.Apply(ctx, engine.Edit{Query: c.Edit.Query})
 	for range driftTries {
@@ -78,6 +82,22 @@ func (n *Node) takeBack(ctx context.Context, c change, o *outcome) {
 		err = errors.New("it changes all the time")
 	}
 	o.Failed = append(o.Failed, fmt.Sprintf("%s: %v", c.Edit.Diff(), err))
+}
+
+// bringUp makes what it can of what the restart c has lost, where that cannot be finished as a whole.
+func (n *Node) bringUp(ctx context.Context, c change, o *outcome) {
+	now, err := n.kernel.Apply(ctx, engine.Edit{Query: c.Edit.Query})
+	if err != nil {
+		o.Failed = append(o.Failed, err.Error())
+		return
+	}
+	want := resource.State{}
+	for _, d := range resource.Compare(c.Edit.Before, now) {
+		if _, lost := c.Edit.Lost[d.Key]; lost || d.Key == resource.LinkKey(c.Edit.Restart) {
+			want[d.Key] = d.Before
+		}
+	}
+	n.piecemeal(ctx, want, o)
 }
 
 // piecemeal makes what it can of want, where not all of it can be made: a link

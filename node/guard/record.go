@@ -243,7 +243,7 @@ func (n *Node) settle(ctx context.Context, r *record, edits []engine.Edit, found
 	case failed == nil && !ok: // those after it were not begun
 		r.Changes = r.Changes[:made]
 		r.Changes[made-1].Found = found[len(found)-1]
-	case untouched(failed):
+	case failed != nil && untouched(edits[len(found)], failed):
 		r.Changes = r.Changes[:made]
 	}
 	restarted := r.cut()
