@@ -262,16 +262,16 @@ func TestCutsByRules(t *testing.T) {
 	to := func(dst string, action resource.RuleAction) resource.Rule {
 		return resource.Rule{Family: 4, Priority: 100, Dst: netip.MustParsePrefix(dst), Action: action, Table: 100, Proto: resource.ProtoStatic}
 	}
-	own := func(priority uint32, table resource.Table) resource.Rule {
-		return resource.Rule{Family: 4, Priority: priority, Action: resource.RuleLookup, Table: table, Proto: resource.ProtoKernel}
-	}
 	toDB := to("10.20.0.1/32", resource.RuleLookup)
 	others := toDB
 	others.Not = true
 	past := resource.Rule{Family: 4, Priority: 50, Src: netip.MustParsePrefix("10.99.0.2/32"), Action: resource.RuleGoto, Goto: 32767}
 	viaNine := inTable(route("0.0.0.0/0", "10.98.0.9"), 100, 0)
 	with := func(rs ...resource.Resource) resource.State {
-		return cutNode(append(rs, own(0, resource.TableLocal), own(32766, resource.TableMain), own(32767, resource.TableDefault))...)
+		for _, r := range resource.DefaultRules() {
+			rs = append(rs, r)
+		}
+		return cutNode(rs...)
 	}
 	for _, c := range []struct {
 		name          string
