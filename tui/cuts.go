@@ -65,7 +65,7 @@ type cutGroup struct {
 	total []int            // by node
 	far   map[string][]int // by the other end, and by node
 	own   []string         // nodes on which runbook's own is among them
-	none  []string         // nodes on which runbook's own was not found, and could be
+	none  []string         // nodes on which it could not be told how runbook's own gets there
 }
 
 func (g *cutGroup) add(node int, c engine.Cut) {
@@ -108,7 +108,7 @@ func (g *cutGroup) lines() []string {
 		out = append(out, wrapped(text)...)
 	}
 	if len(g.none) > 0 {
-		out = append(out, wrapped("! may cut your own session, which could not be told from others"+g.on(g.none))...)
+		out = append(out, wrapped("! may cut your own session, whose way could not be told"+g.on(g.none))...)
 	}
 	return out
 }

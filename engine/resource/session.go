@@ -26,7 +26,7 @@ type Sessions struct {
 }
 
 // HiddenOwn stands for the session that runbook works through where it could
-// not be told which that is, or how it gets out of the node.
+// not be told which that is, or by which link it gets out of the node in the end.
 var HiddenOwn = Sessions{Own: true}
 
 // Hidden reports whether nothing is known of s but that it is runbook's own.
@@ -58,7 +58,7 @@ func (s Sessions) Far() string {
 
 func (s Sessions) String() string {
 	if s.Hidden() {
-		return "runbook's own, which cannot be told from others"
+		return "runbook's own, whose way could not be told"
 	}
 	far := s.Far()
 	switch {

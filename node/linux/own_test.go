@@ -31,7 +31,7 @@ func init() {
 		panic(err)
 	}
 	for _, s := range resource.All[resource.Sessions](all) {
-		if s.Own {
+		if s.Own && !s.Hidden() {
 			fmt.Printf("own: %d from %s at port %d\n", s.Count, s.Peer.Addr(), s.Port)
 		}
 	}

@@ -52,13 +52,13 @@ func (n *Node) sessions(ctx context.Context) ([]resource.Sessions, error) {
 		return nil, err
 	}
 	groups := map[resource.Sessions]int{}
-	if len(own) == 0 {
-		groups[resource.HiddenOwn] = 0
-	}
+	out := len(own) > 0
 	for _, s := range sockets {
 		way := ways[s.flow()]
-		if own[s.inode] && way.dev == "" { // it works, so there is a way
-			groups[resource.HiddenOwn] = 0
+		if own[s.inode] && out {
+			if out, err = n.getsOut(ctx, way.dev); err != nil {
+				return nil, err
+			}
 		}
 		if way.dev == "" { // no packet of it leaves the node any more: nothing can cut it
 			continue
@@ -69,7 +69,19 @@ func (n *Node) sessions(ctx context.Context) ([]resource.Sessions, error) {
 		}
 		groups[g]++
 	}
+	if !out {
+		groups[resource.HiddenOwn] = 0
+	}
 	return largest(groups, maxSessions), nil
+}
+
+// getsOut reports whether what leaves by dev is on the wire then. It is not on
+// lo, where a proxy of the node may take it up, and not on a link over others.
+func (n *Node) getsOut(ctx context.Context, dev string) (bool, error) {
+	found := resource.State{}
+	err := n.links(ctx, resource.Query{{Kind: resource.KindLink, Name: dev}}, found)
+	l, ok := resource.Get[resource.Link](found, resource.LinkKey(dev))
+	return ok && dev != "" && (l.Type == "ether" || l.Type == "veth"), err
 }
 
 // ownAmong finds the sockets that runbook itself works through, by their inodes.

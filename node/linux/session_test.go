@@ -73,7 +73,7 @@ func TestSessions(t *testing.T) {
 		"::1: 1 with clients of port 443 at ::1 dev lo: route ::1/128 table 255 metric 0",
 		"fd00:98::2: 3 with [fd00:20::1]:5432 dev eth1: route fd00:20::/64 table 254 metric 1024",
 		"fd00:98::2: 3 with [fd00:98::1]:5432 dev eth1: route fd00:98::/64 table 254 metric 256",
-		"invalid IP: runbook's own, which cannot be told from others: ", // this process has nothing to do with the namespace
+		"invalid IP: runbook's own, whose way could not be told: ", // this process has nothing to do with the namespace
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -119,11 +119,14 @@ type interruption struct {
 
 // concerns reports whether the change touches anything that s may depend on.
 func (x *interruption) concerns(s resource.Sessions) bool {
-	if x.restart != "" && (s.Dev == x.restart || s.Dev == "" || s.Own || s.Local.Is6() || !s.Local.IsValid()) {
+	if s.Hidden() {
+		return x.restart != "" || x.disturbs()
+	}
+	if x.restart != "" && (s.Dev == x.restart || s.Dev == "" || s.Local.Is6() || !s.Local.IsValid()) {
 		return true
 	}
 	return slices.ContainsFunc(x.diff, func(c resource.Change) bool {
-		return s.Own && carries(c.Key.Kind()) || either(c, func(r resource.Resource) bool { return dependsOn(s, r) })
+		return either(c, func(r resource.Resource) bool { return dependsOn(s, r) })
 	})
 }
 
@@ -144,7 +147,7 @@ func dependsOn(s resource.Sessions, r resource.Resource) bool {
 			id, err := parseRouteKey(s.Route)
 			return err != nil || r.Dst.Overlaps(id.Dst)
 		}
-		return r.Dst.Contains(s.Peer.Addr())
+		return r.Dst.Contains(s.Peer.Addr()) && couldTake(s, r)
 	case resource.Rule:
 		return !s.Local.IsValid() || (r.Family == 4) == s.Local.Is4()
 	case resource.Neigh:
@@ -153,21 +156,17 @@ func dependsOn(s resource.Sessions, r resource.Resource) bool {
 	return false
 }
 
-// fate is what becomes of s: whether it is hit, and how it then is.
+// fate is what becomes of s, which the change concerns: whether it is hit, and how it then is.
 func (x *interruption) fate(s resource.Sessions) (c engine.Cut, now resource.Sessions, hit bool) {
+	perhaps := engine.Cut{Sessions: s, Perhaps: true}
+	if s.Hidden() {
+		return perhaps, s, true
+	}
 	c, now, hit = x.onItsWay(s)
-	if hit || !s.Own {
-		return c, now, hit
+	if !hit && s.Own && (x.changes(resource.LinkKey(s.Dev)) || x.changes(s.Route)) {
+		return perhaps, s, true // what runbook works through must not be lost to what is not foreseen
 	}
-	// What runbook works through must not be lost to what cannot be seen from here.
-	switch {
-	case x.restart == "" && !x.disturbs():
-	case s.Hidden(), s.Dev == "lo", !x.plain(s.Dev): // a proxy on the node; a link over others
-		return engine.Cut{Sessions: s, Perhaps: true}, s, true
-	case x.changes(resource.LinkKey(s.Dev)), x.changes(s.Route):
-		return engine.Cut{Sessions: s, Perhaps: true}, s, true
-	}
-	return c, now, false
+	return c, now, hit
 }
 
 // disturbs reports whether the change takes anything away, or leads any packets another way.
@@ -186,12 +185,6 @@ func (x *interruption) disturbs() bool {
 	})
 }
 
-// plain reports whether the link called dev is one that needs no other.
-func (x *interruption) plain(dev string) bool {
-	l, ok := resource.Get[resource.Link](x.before.state, resource.LinkKey(dev))
-	return ok && (l.Type == "ether" || l.Type == "veth")
-}
-
 func (x *interruption) changes(k resource.Key) bool {
 	return slices.ContainsFunc(x.diff, func(c resource.Change) bool { return c.Key == k })
 }
@@ -199,9 +192,6 @@ func (x *interruption) changes(k resource.Key) bool {
 // onItsWay is fate as far as it follows from the addresses and the way of s.
 func (x *interruption) onItsWay(s resource.Sessions) (c engine.Cut, now resource.Sessions, hit bool) {
 	c, now = engine.Cut{Sessions: s}, s
-	if s.Hidden() {
-		return c, now, false
-	}
 	if s.Local.IsValid() && has(x.before.state, s.Local) && !has(x.after.state, s.Local) {
 		return c, now, true
 	}
@@ -267,7 +257,7 @@ func (x *interruption) unclear(s resource.Sessions) (c engine.Cut, hit bool) {
 		case resource.KindRule:
 			hit = either(d, func(r resource.Resource) bool { return dependsOn(s, r) })
 		case resource.KindRoute:
-			hit = d.Key == s.Route || either(d, func(r resource.Resource) bool { return dependsOn(s, r) && overrides(r, s.Route) })
+			hit = d.Key == s.Route || either(d, func(r resource.Resource) bool { return dependsOn(s, r) && overrides(r.(resource.Route), s.Route) })
 			r, there := d.After.(resource.Route)
 			c.Stalls = hit && there && !rejects(r.Type)
 		}
@@ -278,11 +268,23 @@ func (x *interruption) unclear(s resource.Sessions) (c engine.Cut, hit bool) {
 	return c, false
 }
 
-// overrides reports whether the route r comes before the one with the key k, where both are for a packet.
-func overrides(r resource.Resource, k resource.Key) bool {
-	route, ok := r.(resource.Route)
+// couldTake reports whether r, which is for the peer of s, is what s takes or
+// could be preferred to that. In a table of its own it could always.
+func couldTake(s resource.Sessions, r resource.Route) bool {
+	id, err := parseRouteKey(s.Route)
+	switch {
+	case err != nil, r.Table == id.Table, id.Table == resource.TableLocal && r.Table == resource.TableMain:
+		return overrides(r, s.Route)
+	default:
+		return id.Table != resource.TableLocal // which is asked first
+	}
+}
+
+// overrides reports whether the route r is the one with the key k, or comes
+// before it in a table where both are for a packet.
+func overrides(r resource.Route, k resource.Key) bool {
 	id, err := parseRouteKey(k)
-	return ok && (err != nil || route.Dst.Bits() > id.Dst.Bits() || route.Dst == id.Dst && route.Metric <= id.Metric)
+	return err != nil || r.Dst.Bits() > id.Dst.Bits() || r.Dst == id.Dst && (r.Metric <= id.Metric || r.Src.IsValid())
 }
 
 // neighbour reports whether the change is of the entry that says which machine

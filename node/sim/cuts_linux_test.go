@@ -37,7 +37,6 @@ type sessionWorld struct {
 	node     *linux.Node
 	ns, peer string
 	sessions []session
-	onlink   bool // random routes take their gateways as they are
 }
 
 func newSessionWorld(t *testing.T, prepare string) *sessionWorld {

@@ -205,33 +205,26 @@ func cutText(c engine.Cut) string {
 	return text
 }
 
-// What cannot be told from here counts as if it could be cut.
+// Where it cannot be told how runbook comes in, whatever takes something away may cut it.
 func TestCutsOwnWithoutSeeingIt(t *testing.T) {
-	bridge := group("10.99.0.2", "192.0.2.1:0", "br0", "0.0.0.0/0", 1)
-	bridge.Own = true
-	within := group("127.0.0.1", "127.0.0.1:0", "lo", "127.0.0.0/8", 1)
-	within.Own, within.Port = true, 22
-	br0 := resource.Link{Name: "br0", Type: "bridge", Up: true}
-	for _, own := range []resource.Sessions{resource.HiddenOwn, bridge, within} {
-		for _, c := range []struct {
-			name    string
-			restart string
-			change  change
-			risky   bool
-		}{
-			{"nothing", "", set(), false},
-			{"restart", "eth1", set(), true},
-			{"link down", "", relink("eth1", func(l *resource.Link) { l.Up = false }), true},
-			{"address gone", "", unset("addr eth1 10.98.0.2/16"), true},
-			{"route added", "", set(route("10.77.0.0/16", "10.98.0.1")), true},
-			{"address added", "", set(resource.Addr{Dev: "eth1", Prefix: netip.MustParsePrefix("10.98.0.3/32")}), false},
-		} {
-			before, after := cutNode(br0), cutNode(br0)
-			c.change(after)
-			found, _ := cuts([]resource.Sessions{own}, before, after, c.restart)
-			if got := (engine.Edit{Cuts: found}).CutsOwn(); got != c.risky {
-				t.Errorf("%s, own session %s: risky %t: %v", c.name, own, got, found)
-			}
+	for _, c := range []struct {
+		name    string
+		restart string
+		change  change
+		risky   bool
+	}{
+		{"nothing", "", set(), false},
+		{"restart", "eth1", set(), true},
+		{"link down", "", relink("eth1", func(l *resource.Link) { l.Up = false }), true},
+		{"address gone", "", unset("addr eth1 10.98.0.2/16"), true},
+		{"route added", "", set(route("10.77.0.0/16", "10.98.0.1")), true},
+		{"address added", "", set(resource.Addr{Dev: "eth1", Prefix: netip.MustParsePrefix("10.98.0.3/32")}), false},
+	} {
+		before, after := cutNode(), cutNode()
+		c.change(after)
+		found, left := cuts([]resource.Sessions{resource.HiddenOwn}, before, after, c.restart)
+		if got := (engine.Edit{Cuts: found}).CutsOwn(); got != c.risky || len(left) != 1 {
+			t.Errorf("%s: risky %t: %v", c.name, got, found)
 		}
 	}
 }
@@ -269,16 +262,16 @@ func TestCutsByRules(t *testing.T) {
 	to := func(dst string, action resource.RuleAction) resource.Rule {
 		return resource.Rule{Family: 4, Priority: 100, Dst: netip.MustParsePrefix(dst), Action: action, Table: 100, Proto: resource.ProtoStatic}
 	}
-	own := func(priority uint32, table resource.Table) resource.Rule {
-		return resource.Rule{Family: 4, Priority: priority, Action: resource.RuleLookup, Table: table, Proto: resource.ProtoKernel}
-	}
 	toDB := to("10.20.0.1/32", resource.RuleLookup)
 	others := toDB
 	others.Not = true
 	past := resource.Rule{Family: 4, Priority: 50, Src: netip.MustParsePrefix("10.99.0.2/32"), Action: resource.RuleGoto, Goto: 32767}
 	viaNine := inTable(route("0.0.0.0/0", "10.98.0.9"), 100, 0)
 	with := func(rs ...resource.Resource) resource.State {
-		return cutNode(append(rs, own(0, resource.TableLocal), own(32766, resource.TableMain), own(32767, resource.TableDefault))...)
+		for _, r := range resource.DefaultRules() {
+			rs = append(rs, r)
+		}
+		return cutNode(rs...)
 	}
 	for _, c := range []struct {
 		name          string
