@@ -96,7 +96,7 @@ runbook(
         "round": param.int("second number of the destinations"),
         "count": param.int("how many"),
     },
-    limits = limits(nodes = 500, changes_per_node = 100, changes = 50000, nodes_per_hour = 100000, changes_per_hour = 1000000),
+    limits = limits(nodes = 500, changes_per_node = 100, changes = 50000, nodes_per_hour = 100000, changes_per_hour = 1000000, changes_per_minute = 100000),
     rollout = rollout(waves = ["100%"]),
 )
 
