@@ -78,7 +78,7 @@ func ApplyAll(ctx context.Context, n Node, edits []Edit) ([]resource.State, erro
 			return found, err
 		}
 		found = append(found, s)
-		if len(resource.Compare(e.After, s)) > 0 {
+		if !resource.Equal(e.After, s) {
 			break
 		}
 	}
@@ -140,7 +140,7 @@ func (e Edit) CutsOwn() bool {
 }
 
 // Happens reports whether e does anything: makes a difference, or is an event.
-func (e Edit) Happens() bool { return e.Restart != "" || len(e.Diff()) > 0 }
+func (e Edit) Happens() bool { return e.Restart != "" || !resource.Equal(e.Before, e.After) }
 
 // Guard has a node put itself back unless the change is confirmed in time over
 // a new connection ([Confirmer]). It is armed before the change.

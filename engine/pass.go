@@ -200,7 +200,7 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 	if s, ok := op.(Shaper); ok {
 		s.Shape(&planned.Edit)
 	}
-	if planned.Edit.Restart != "" || len(resource.Compare(keep(rec.state, want), want)) > 0 {
+	if planned.Edit.Restart != "" || !resource.Equal(keep(rec.state, want), want) {
 		var refused *NodeError
 		err := p.model.Predict(ctx, &planned.Edit)
 		if errors.As(err, &refused) { // the script may go on without it, here and in the live pass

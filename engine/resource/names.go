@@ -78,6 +78,13 @@ var (
 	}
 )
 
+var (
+	tableNumbers = numbers(tableNames)
+	protoNumbers = numbers(protoNames)
+	scopeNumbers = numbers(scopeNames)
+	typeNumbers  = numbers(typeNames)
+)
+
 func (t Table) String() string     { return name(tableNames, t) }
 func (p Proto) String() string     { return name(protoNames, p) }
 func (s Scope) String() string     { return name(scopeNames, s) }
@@ -96,16 +103,16 @@ func (s Scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 func (t RouteType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (t *Table) UnmarshalText(b []byte) error { return parse(tableNames, t, b, 32, "table") }
+func (t *Table) UnmarshalText(b []byte) error { return parse(tableNumbers, t, b, 32, "table") }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (p *Proto) UnmarshalText(b []byte) error { return parse(protoNames, p, b, 8, "protocol") }
+func (p *Proto) UnmarshalText(b []byte) error { return parse(protoNumbers, p, b, 8, "protocol") }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (s *Scope) UnmarshalText(b []byte) error { return parse(scopeNames, s, b, 8, "scope") }
+func (s *Scope) UnmarshalText(b []byte) error { return parse(scopeNumbers, s, b, 8, "scope") }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (t *RouteType) UnmarshalText(b []byte) error { return parse(typeNames, t, b, 8, "type") }
+func (t *RouteType) UnmarshalText(b []byte) error { return parse(typeNumbers, t, b, 8, "type") }
 
 type number interface {
 	~uint8 | ~uint32
@@ -118,17 +125,24 @@ func name[N number](names map[N]string, n N) string {
 	return strconv.FormatUint(uint64(n), 10)
 }
 
-func parse[N number](names map[N]string, to *N, b []byte, bits int, what string) error {
-	text := string(b)
+// numbers is names the other way round.
+func numbers[N number](names map[N]string) map[string]N {
+	out := make(map[string]N, len(names))
 	for n, s := range names {
-		if s == text {
-			*to = n
-			return nil
-		}
+		out[s] = n
+	}
+	return out
+}
+
+func parse[N number](numbers map[string]N, to *N, b []byte, bits int, what string) error {
+	text := string(b)
+	if n, known := numbers[text]; known {
+		*to = n
+		return nil
 	}
 	n, err := strconv.ParseUint(text, 10, bits)
 	if err != nil {
-		return fmt.Errorf("%q is not a %s: give a number or one of %s", text, what, strings.Join(slices.Sorted(maps.Values(names)), ", "))
+		return fmt.Errorf("%q is not a %s: give a number or one of %s", text, what, strings.Join(slices.Sorted(maps.Keys(numbers)), ", "))
 	}
 	*to = N(n)
 	return nil

@@ -245,14 +245,34 @@ func Compare(before, after State) Diff {
 	return d
 }
 
+// Equal reports whether Compare finds no difference between before and after,
+// without making a list of them.
+func Equal(before, after State) bool {
+	for k, b := range before {
+		if !same(b, after[k]) {
+			return false
+		}
+	}
+	for k, a := range after {
+		if _, both := before[k]; !both && !same(nil, a) {
+			return false
+		}
+	}
+	return true
+}
+
 // same reports whether no comparison should see a difference between a and b.
 func same(a, b Resource) bool {
 	if (a == nil || a.Volatile()) && (b == nil || b.Volatile()) {
 		return true
 	}
-	if r, ok := a.(Route); ok { // the kind that there are many of
+	switch a := a.(type) { // the kinds that most footprints hold
+	case Route:
 		other, ok := b.(Route)
-		return ok && r.equal(other)
+		return ok && a.equal(other)
+	case Link:
+		other, ok := b.(Link)
+		return ok && a == other
 	}
 	if r, ok := a.(Addr); ok {
 		other, ok := b.(Addr)

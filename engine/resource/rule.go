@@ -98,7 +98,9 @@ func (a RuleAction) String() string { return name(actionNames, a) }
 func (a RuleAction) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (a *RuleAction) UnmarshalText(b []byte) error { return parse(actionNames, a, b, 8, "rule action") }
+func (a *RuleAction) UnmarshalText(b []byte) error {
+	return parse(numbers(actionNames), a, b, 8, "rule action")
+}
 
 // RuleKey is the key of the rule of this place, from 0 on, among those of one priority.
 func RuleKey(family int, priority uint32, nth int) Key {

@@ -57,6 +57,7 @@ func Main(ops, tests engine.Operations) {
 func confine() error {
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), maxProcs)) // with cgo, every thread has a stack of 8 MB
 	debug.SetMemoryLimit(collectFrom)
+	debug.SetGCPercent(400) // the limit above is what holds; until there, collecting only takes time
 	debug.SetMaxStack(maxStack)
 	if err := closeInherited(); err != nil {
 		return err

@@ -158,7 +158,7 @@ func (s *server) handle(ctx context.Context, q request) {
 func (s *server) apply(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
 	found, err := engine.ApplyAll(ctx, s.node, edits)
 	for i := range found {
-		if after := edits[i].After; after != nil && len(resource.Compare(after, found[i])) == 0 {
+		if after := edits[i].After; after != nil && resource.Equal(after, found[i]) {
 			found[i] = nil
 		}
 	}

@@ -141,7 +141,7 @@ func acts(e engine.Edit) bool { return e.Restart != "" || len(e.Want) > 0 }
 
 // predicted reports whether e made what it should.
 func predicted(e engine.Edit, found resource.State) bool {
-	return e.After == nil || len(resource.Compare(e.After, found)) == 0
+	return e.After == nil || resource.Equal(e.After, found)
 }
 
 // apply does edits that stand together. The caller holds the lock, unless none

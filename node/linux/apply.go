@@ -44,23 +44,23 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
 	n.applying.Lock()
 	defer n.applying.Unlock()
-	var all resource.Query
-	for _, e := range edits {
+	needs := make([]resource.Query, len(edits))
+	for i, e := range edits {
 		touched, err := selectors(e.Want)
 		if err != nil {
 			return nil, err
 		}
-		all = append(append(all, e.Query...), touched...)
+		needs[i] = slices.Concat(e.Query, touched)
 		if e.Restart != "" {
-			all = append(all, onLinkOf(e.Restart)...)
+			needs[i] = append(needs[i], onLinkOf(e.Restart)...)
 		}
 	}
-	now, err := n.read(ctx, unique(all))
+	now, err := n.read(ctx, unique(untilChanged(edits, needs)))
 	if err != nil {
 		return nil, err
 	}
 	var out []resource.State
-	for _, e := range edits {
+	for i, e := range edits {
 		if err := n.change(ctx, e, now); err != nil {
 			return out, err
 		}
@@ -73,15 +73,25 @@ func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.St
 			continue
 		}
 		var found resource.State
-		if now, found, err = n.settle(ctx, e, now.query); err != nil {
+		if now, found, err = n.settle(ctx, e, slices.Concat(needs[i], untilChanged(edits[i+1:], needs[i+1:]))); err != nil {
 			return out, err
 		}
 		out = append(out, found)
-		if e.After != nil && len(resource.Compare(e.After, found)) > 0 {
+		if e.After != nil && !resource.Equal(e.After, found) {
 			break
 		}
 	}
 	return out, nil
+}
+
+// untilChanged selects what edits need of one reading, which serves them up to
+// the first that changes something: what comes after that is read again.
+func untilChanged(edits []engine.Edit, needs []resource.Query) resource.Query {
+	first := slices.IndexFunc(edits, func(e engine.Edit) bool { return len(e.Want) > 0 || e.Restart != "" })
+	if first >= 0 {
+		needs = needs[:first+1]
+	}
+	return slices.Concat(needs...)
 }
 
 func unique(q resource.Query) resource.Query {
@@ -118,7 +128,7 @@ func (n *Node) read(ctx context.Context, q resource.Query) (reading, error) {
 
 // change compares the node with e.Before, and does what e wants.
 func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
-	if found := now.state.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
+	if found := now.state.Select(e.Query); e.Before != nil && !resource.Equal(e.Before, found) {
 		return &engine.DriftError{Found: found}
 	}
 	if err := ctx.Err(); err != nil {
@@ -243,6 +253,7 @@ func (n *Node) send(ctx context.Context, messages []message) (made int, err erro
 // settle reads all until what e selects of it is as predicted or e.Settle has
 // passed. It returns what was read last, and what e selects of that.
 func (n *Node) settle(ctx context.Context, e engine.Edit, all resource.Query) (reading, resource.State, error) {
+	all = unique(all)
 	end := time.Now().Add(time.Duration(e.Settle))
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		now, err := n.read(ctx, all)
@@ -251,7 +262,7 @@ func (n *Node) settle(ctx context.Context, e engine.Edit, all resource.Query) (r
 		}
 		found := now.state.Select(e.Query)
 		left := time.Until(end)
-		if e.After == nil || left <= 0 || len(resource.Compare(e.After, found)) == 0 {
+		if e.After == nil || left <= 0 || resource.Equal(e.After, found) {
 			return now, found, nil
 		}
 		timer := time.NewTimer(min(wait, left))

@@ -98,7 +98,7 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 	if err := n.store.load(ctx, e.Query); err != nil {
 		return nil, err
 	}
-	if found := n.store.known.Select(e.Query); e.Before != nil && len(resource.Compare(e.Before, found)) > 0 {
+	if found := n.store.known.Select(e.Query); e.Before != nil && !resource.Equal(e.Before, found) {
 		return nil, &engine.DriftError{Found: found}
 	}
 	wanted := engine.Edit{Want: e.Want, Restart: e.Restart}
