@@ -46,7 +46,7 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 	if err != nil {
 		return nil, err
 	}
-	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations}, src)
+	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations, Limits: limits}, src)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,11 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
-	if err := s.obey(f); err != nil {
+	err = s.obey(f)
+	if err == nil {
+		err = program.Limit(s.run.Limits()) // what policies say of steps and memory
+	}
+	if err != nil {
 		s.close()
 		return nil, err
 	}
