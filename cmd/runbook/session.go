@@ -43,7 +43,11 @@ func arguments(args []string) (file string, params map[string]string, err error)
 // open reads the runbook of src and connects it with the nodes that f selects.
 // The script is read first: what is wrong with it is said before any node is reached.
 func open(ctx context.Context, src engine.Source, params map[string]string, f fleetFlags, emit func(engine.Event)) (*session, error) {
-	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations}, src)
+	limits, err := f.ceilings.parse()
+	if err != nil {
+		return nil, err
+	}
+	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations, Limits: limits}, src)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +60,10 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 		return nil, err
 	}
 	s.source, s.params = program.Source(), params
+	if err := program.Limit(s.run.Limits()); err != nil { // what policies say of steps and memory
+		s.close()
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -56,11 +56,11 @@ func once(ctx context.Context, cfg Config, src engine.Source, first frame) (fram
 	defer p.Close()
 	defer p.tree.close()
 	first.Name, first.Dir = p.tree.main(), p.tree.dir()
-	r, dead := p.open(src.Main)
+	r, dead := p.open(src.Main, "")
 	if dead != nil {
 		return frame{}, dead
 	}
-	done, failed := p.converse(ctx, r, first, p.supply)
+	done, failed := p.converse(ctx, r, first, p.supply())
 	switch {
 	case failed != nil:
 		return frame{}, failed

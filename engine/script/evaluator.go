@@ -7,38 +7,34 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 
 	"go.starlark.net/starlark"
-	"golang.org/x/sys/unix"
 
 	"runbook/engine"
 )
 
 // This file is the evaluator: the main function of the second process.
 
-const (
-	maxMemory   = 256 << 20 // bytes of data; what goes beyond ends the process
-	collectFrom = 128 << 20 // bytes from which the collector works hard
-	maxProcs    = 4         // threads that compute
-	maxStack    = 64 << 20  // bytes of one goroutine's stack; what goes beyond ends the process
-)
-
 // Main serves the controller on stdin and stdout, and never returns. The
 // program's main function calls it before all else where [IsEvaluator]. A
 // runbook can ask a node for ops, a test can ask for tests.
 func Main(ops, tests engine.Operations) {
-	if err := confine(); err != nil {
+	in, out := pipe(0), pipe(1)
+	memory, err := memoryArg()
+	var layers []Layer
+	if err == nil {
+		layers, err = confine(memory)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "confining the evaluator:", err)
 		os.Exit(1)
 	}
 	ev := &evaluator{
-		out:     pipe(1),
+		out:     out,
+		layers:  layers,
 		ops:     ops,
 		nodeOps: nodeOps(ops),
 		testOps: nodeOps(tests)[strings.TrimSuffix(TestPrefix, ".")],
@@ -46,46 +42,11 @@ func Main(ops, tests engine.Operations) {
 		threads: map[int64]*thread{},
 		loaded:  make(chan struct{}),
 	}
-	if err := ev.serve(bufio.NewReaderSize(pipe(0), 64<<10)); !errors.Is(err, io.EOF) {
+	if err := ev.serve(bufio.NewReaderSize(in, 64<<10)); !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0) // the controller has ended: also what is stuck ends here
-}
-
-// confine gives up what a script has no use for.
-func confine() error {
-	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), maxProcs)) // with cgo, every thread has a stack of 8 MB
-	debug.SetMemoryLimit(collectFrom)
-	debug.SetGCPercent(400) // the limit above is what holds; until there, collecting only takes time
-	debug.SetMaxStack(maxStack)
-	if err := closeInherited(); err != nil {
-		return err
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return err
-	}
-	return limitMemory(maxMemory)
-}
-
-// closeInherited closes all files but stdin, stdout and stderr that whoever
-// started the controller has left open for it. Go's own are marked to be
-// closed on exec, so an inherited one is one that is not.
-func closeInherited() error {
-	entries, err := os.ReadDir(fdDir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd < 3 {
-			continue
-		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			unix.Close(fd)
-		}
-	}
-	return nil
 }
 
 // pipe makes fd wait in Go's poller rather than in a thread of its own: that
@@ -98,6 +59,7 @@ func pipe(fd int) *os.File {
 type evaluator struct {
 	sending sync.Mutex
 	out     io.Writer
+	layers  []Layer // of its confinement
 
 	ops     engine.Operations
 	nodeOps starlark.StringDict // what a node has besides its name, groups and vars
@@ -141,6 +103,9 @@ func (ev *evaluator) serve(in io.Reader) error {
 			return err
 		}
 		switch f.Type {
+		case tLimits:
+			ev.pool.setLimits(f.Limits)
+			collectFrom(f.Limits.Of(engine.LimitMemory).N)
 		case tStart:
 			go ev.load(ev.start(f.Run), f)
 		case tTests:
@@ -149,6 +114,8 @@ func (ev *evaluator) serve(in io.Reader) error {
 			go ev.test(ev.start(f.Run), f)
 		case tCheck:
 			go ev.check(ev.start(f.Run), f)
+		case tProbe:
+			go ev.probe(ev.start(f.Run))
 		case tFormat:
 			go ev.format(ev.start(f.Run), f)
 		case tParams:
@@ -194,6 +161,7 @@ func (ev *evaluator) finish(t *thread, f frame) {
 
 // load loads the runbook f.Name.
 func (ev *evaluator) load(t *thread, f frame) {
+	ev.pool.hold(f.Limits)
 	l := newLoader(t, f.Dir, f.Name)
 	var done frame
 	if f.Cover {
@@ -204,7 +172,10 @@ func (ev *evaluator) load(t *thread, f frame) {
 		if err != nil {
 			return err
 		}
-		done.Header, done.Pos = header, run.Position().String()
+		if done.Header, err = json.Marshal(header); err != nil {
+			return err
+		}
+		done.Pos = run.Position().String()
 		ev.runFunc = run
 		close(ev.loaded)
 		return nil

@@ -31,8 +31,10 @@ const (
 	tStart  frameType = "start"  // load the runbook Name; its files are called Dir/…
 	tCheck  frameType = "check"  // find what is wrong with Name
 	tFormat frameType = "format" // format Name
+	tProbe  frameType = "probe"  // try what must not be possible
 	tTests  frameType = "tests"  // load the test file Name
 	tTest   frameType = "test"   // call the test function Name
+	tLimits frameType = "limits" // Limits hold from now on
 	tParams frameType = "params" // Value holds the parameters
 	tRun    frameType = "run"    // call run(node, p) for Node
 	tAnswer frameType = "answer" // to question Seq: Value or Text, or Err
@@ -60,11 +62,12 @@ type frame struct {
 	Value json.RawMessage `json:"value,omitempty"`
 	Node  *nodeFrame      `json:"node,omitempty"`
 
-	Cover   bool           `json:"cover,omitempty"`   // of a start: count the lines that are reached
-	Lines   coverFrame     `json:"lines,omitempty"`   // of done: those that can be reached,
-	Reached coverFrame     `json:"reached,omitempty"` // and those that were, and were not said before
-	Header  *engine.Header `json:"header,omitempty"`
-	Err     *errorFrame    `json:"err,omitempty"`
+	Cover   bool            `json:"cover,omitempty"`   // of a start: count the lines that are reached
+	Lines   coverFrame      `json:"lines,omitempty"`   // of done: those that can be reached,
+	Reached coverFrame      `json:"reached,omitempty"` // and those that were, and were not said before
+	Header  json.RawMessage `json:"header,omitempty"`
+	Err     *errorFrame     `json:"err,omitempty"`
+	Limits  engine.Limits   `json:"limits,omitempty"`
 }
 
 type nodeFrame struct {
@@ -120,17 +123,25 @@ func readFrame(r io.Reader) (frame, error) {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return frame{}, fmt.Errorf("a message was cut short: %w", io.ErrUnexpectedEOF)
 	}
+	var f frame
+	if err := decode(b, &f); err != nil {
+		return frame{}, err
+	}
+	return f, nil
+}
+
+// decode reads one value of JSON that holds nothing unknown.
+func decode(b []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	dec.UseNumber() // for the defaults in a header
-	var f frame
-	if err := dec.Decode(&f); err != nil {
-		return frame{}, fmt.Errorf("malformed: %v", err) // not wrapped: an io.EOF here is not the end
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("malformed: %v", err) // not wrapped: an io.EOF here is not the end
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return frame{}, errors.New("malformed: more than one value")
+		return errors.New("malformed: more than one value")
 	}
-	return f, nil
+	return nil
 }
 
 // clean makes text of a script fit for a terminal: short, and without what

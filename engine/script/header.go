@@ -81,7 +81,7 @@ func (b *headerBuilder) declare(t *starlark.Thread, fn *starlark.Builtin, args s
 		return nil, invalid("", "runbook: rollout: want rollout(…), got %s", describe(v))
 	}
 	b.header, b.pos = h, here(t)
-	b.pool.setLimits(h.Limits)
+	b.pool.declare(h.Limits)
 	return starlark.None, nil
 }
 

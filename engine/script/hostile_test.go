@@ -61,9 +61,12 @@ func chain(n int) string {
 	return b.String() + "def run(node, p):\n    f0()\n"
 }
 
+// quarterGB is a limit on memory that is reached soon.
+var quarterGB = engine.Limits{engine.LimitMemory: {N: 256 << 20, Source: "--limit"}}
+
 const (
 	deadline = "ran for 300ms without asking"
-	memory   = "more than 256 MB"
+	memory   = "more memory, but limit memory = 256MB (--limit)"
 )
 
 // TestHostile checks that each of them ends as an ordinary error with a
@@ -71,9 +74,6 @@ const (
 func TestHostile(t *testing.T) {
 	for _, tt := range hostile() {
 		t.Run(tt.name, func(t *testing.T) {
-			if raceEnabled && (tt.code == engine.LimitHit && tt.cause == "" || tt.cause == memory) {
-				t.Skip("the race detector allows no limit of memory: go test without -race runs this")
-			}
 			text, steps := tt.text+"\nrunbook()\n", "100000000"
 			if tt.name == "print" {
 				steps = "20000"
@@ -84,7 +84,7 @@ func TestHostile(t *testing.T) {
 			if !strings.Contains(text, "def run(") {
 				text += "def run(node, p):\n    pass\n"
 			}
-			cfg := Config{Deadline: time.Minute}
+			cfg := Config{Deadline: time.Minute, Limits: quarterGB, Command: released(t)}
 			if tt.cause == deadline {
 				cfg.Deadline = 300 * time.Millisecond
 			}

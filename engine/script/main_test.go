@@ -21,11 +21,16 @@ func TestMain(m *testing.M) {
 	if IsEvaluator() {
 		Main(testOps, nil)
 	}
-	if len(os.Args) == 3 && os.Args[1] == "liar" {
+	if len(os.Args) == 4 && os.Args[1] == "liar" {
 		lie(os.Args[2])
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if releasedDir != "" {
+			os.RemoveAll(releasedDir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // The operations of the tests: each kind of field, and each kind of failure.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,12 +20,15 @@ import (
 // This file is the evaluator as a process: how it is started, written to
 // without waiting for it, and what its death means.
 
-// EvaluatorArg is the only argument of a process that is to be an evaluator.
+// EvaluatorArg is the first argument of a process that is to be an evaluator.
+// The other is how many bytes of memory it may have.
 const EvaluatorArg = "evaluator"
 
 // IsEvaluator reports whether this process was started to be an evaluator. Its
 // main function is then [Main].
-func IsEvaluator() bool { return len(os.Args) == 2 && os.Args[1] == EvaluatorArg }
+func IsEvaluator() bool {
+	return (len(os.Args) == 2 || len(os.Args) == 3) && os.Args[1] == EvaluatorArg
+}
 
 type process struct {
 	cmd    *exec.Cmd
@@ -38,8 +42,9 @@ type process struct {
 	gone  chan struct{} // closed when the process has ended
 }
 
-// spawn starts an evaluator by command, or this program if that is empty.
-func spawn(command []string) (*process, error) {
+// spawn starts an evaluator by command, or this program if that is empty, with
+// so many bytes of memory.
+func spawn(command []string, memory int64) (*process, error) {
 	if len(command) == 0 {
 		self, err := selfCommand()
 		if err != nil {
@@ -47,6 +52,7 @@ func spawn(command []string) (*process, error) {
 		}
 		command = []string{self, EvaluatorArg}
 	}
+	command = append(slices.Clone(command), strconv.FormatInt(memory, 10))
 	path := command[0]
 	if strings.ContainsRune(path, filepath.Separator) {
 		abs, err := filepath.Abs(path) // its working directory is another
@@ -150,27 +156,31 @@ var outOfMemory = []string{
 	"SIGSEGV: segmentation violation\nPC=",
 }
 
-// err explains d, where the script was last seen at pos. The words of Go's
+// err explains d under the limits that there were. The words of Go's
 // runtime are recognized, never shown: its traceback says nothing about the script.
-func (d death) err(pos string) *engine.Error {
+func (d death) err(limits engine.Limits) *engine.Error {
 	switch {
 	case strings.Contains(d.says, "stack overflow"), strings.Contains(d.says, "stack exceeds"):
-		return &engine.Error{Code: engine.LimitHit, Pos: pos,
+		return &engine.Error{Code: engine.LimitHit,
 			Cause: "the script nests values or expressions too deeply",
 			Hint:  lastSeen,
 		}
 	case d.noMemory:
-		return &engine.Error{Code: engine.LimitHit, Pos: pos,
-			Cause: fmt.Sprintf("the script needs more than %d MB of memory", maxMemory>>20),
+		e := limits.Exceeded(engine.LimitMemory, "the script needs more memory")
+		e.Hint = lastSeen + "; " + e.Hint
+		return e
+	case strings.Contains(d.says, "SIGXCPU"):
+		return &engine.Error{Code: engine.LimitHit,
+			Cause: fmt.Sprintf("the script has computed for %s", maxCPU*time.Second),
 			Hint:  lastSeen,
 		}
 	case strings.Contains(d.status, "killed"):
-		return &engine.Error{Code: engine.Internal, Pos: pos,
+		return &engine.Error{Code: engine.Internal,
 			Cause: "the evaluator was killed by another process or by the kernel",
 			Hint:  "the kernel does that where memory is short: see its log",
 		}
 	default:
-		return &engine.Error{Code: engine.Internal, Pos: pos,
+		return &engine.Error{Code: engine.Internal,
 			Cause: clean(fmt.Sprintf("the evaluator ended unexpectedly: %s %s", d.status, d.says)),
 		}
 	}

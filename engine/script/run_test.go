@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -289,7 +290,7 @@ func TestConfined(t *testing.T) {
 	defer r.Close()
 	defer w.Close()
 	clearCloexec(t, r) // as if whoever started us had left it open
-	p, err := start(t, Config{}, source("runbook()\ndef run(node, p):\n    pass\n"))
+	p, err := start(t, Config{Command: released(t), Limits: quarterGB}, source("runbook()\ndef run(node, p):\n    pass\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,8 +318,18 @@ func TestConfined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !raceEnabled && !strings.Contains(string(limits), "Max data size             268435456            268435456") {
-		t.Errorf("limits\n%s", limits)
+	for _, want := range []string{"Max data size +268435456 ", "Max open files +0 +0 ", "Max file size +0 +0 ", "Max cpu time +3600 ", "Max core file size +0 +0 "} {
+		if !regexp.MustCompile(want).Match(limits) {
+			t.Errorf("limits are without %q\n%s", want, limits)
+		}
+	}
+	// Later, the controller can change what the evaluator cannot.
+	lower := engine.Limits{engine.LimitMemory: {N: 128 << 20}}
+	if err := p.Limit(lower); err != nil {
+		t.Fatal(err)
+	}
+	if limits, err = os.ReadFile(proc + "limits"); err != nil || !regexp.MustCompile("Max data size +134217728 ").Match(limits) {
+		t.Errorf("limits %s, %v", limits, err)
 	}
 }
 

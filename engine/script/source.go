@@ -21,20 +21,23 @@ import (
 const (
 	maxSource = 256 << 10 // bytes of one file: compiling is quadratic in the worst case
 	maxFiles  = 100       // of one runbook
+	maxTexts  = 4 << 20   // bytes of all files of one runbook
 )
 
 // tree is where the files of a runbook come from: the folder of its main file,
 // or the texts that a plan has kept.
 type tree struct {
 	source engine.Source
-	saved  bool     // nothing is read from the disk
-	root   *os.Root // the folder of the main file; nil if saved
+	saved  bool            // nothing is read from the disk
+	loaded map[string]bool // what was asked for
+	bytes  int             // of all that was
+	root   *os.Root        // the folder of the main file; nil if saved
 }
 
 // openTree opens the folder of src.Main; where src has texts, these are all
 // that there is.
 func openTree(src engine.Source) (*tree, error) {
-	t := &tree{source: engine.Source{Main: src.Main, Files: map[string]string{}}}
+	t := &tree{loaded: map[string]bool{}, source: engine.Source{Main: src.Main, Files: map[string]string{}}}
 	if len(src.Files) > 0 {
 		t.saved = true
 		t.source.Files = src.Files
@@ -60,8 +63,21 @@ func (t *tree) main() string { return filepath.Base(t.source.Main) }
 // dir is what comes before the names of files where people read them.
 func (t *tree) dir() string { return filepath.ToSlash(filepath.Dir(t.source.Main)) }
 
-// load returns the text of the file called name.
+// load returns the text of the file called name, within what all may have together.
 func (t *tree) load(name string) (string, error) {
+	text, err := t.text(name)
+	if err != nil || t.loaded[name] {
+		return text, err
+	}
+	if t.bytes+len(text) > maxTexts {
+		return "", fmt.Errorf("the files of a runbook can have %d bytes together, and with this one they have %d", maxTexts, t.bytes+len(text))
+	}
+	t.bytes += len(text)
+	t.loaded[name] = true
+	return text, nil
+}
+
+func (t *tree) text(name string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
 	}

@@ -3,6 +3,7 @@ package script
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,11 +64,11 @@ func (t *Tests) RunTest(ctx context.Context, name string, h engine.Host) error {
 
 // first holds the conversation in which the evaluator reads what it is given.
 func (p *Program) first(ctx context.Context, f frame) (frame, error) {
-	r, dead := p.open(p.tree.source.Main)
+	r, dead := p.open(p.tree.source.Main, "")
 	if dead != nil {
 		return frame{}, dead
 	}
-	done, failed := p.converse(ctx, r, f, p.supply)
+	done, failed := p.converse(ctx, r, f, p.supply())
 	switch {
 	case failed != nil:
 		return frame{}, failed
@@ -148,11 +149,16 @@ func (p *Program) Coverage() Coverage {
 	return out
 }
 
+const maxLines = 500_000 // of all files
+
 // coverFrame is the lines of one file on their way to the controller.
 type coverFrame map[string][]int
 
 // cover takes what the evaluator says of lines. The caller holds mu.
 func (p *Program) cover(c coverFrame, reached bool) error {
+	if len(c) > 0 && !p.cfg.Cover {
+		return errors.New("lines that nobody counts")
+	}
 	for file, lines := range c {
 		file = clean(file)
 		if p.covered == nil {
@@ -168,7 +174,13 @@ func (p *Program) cover(c coverFrame, reached bool) error {
 			if l < 1 || l > maxSource {
 				return fmt.Errorf("line %d of %s", l, file)
 			}
-			p.covered[file][l] = p.covered[file][l] || reached
+			was, known := p.covered[file][l]
+			if !known {
+				if p.lines++; p.lines > maxLines {
+					return fmt.Errorf("more than %d lines", maxLines)
+				}
+			}
+			p.covered[file][l] = was || reached
 		}
 	}
 	return nil

@@ -160,9 +160,10 @@ func panicked(x any) *errorFrame {
 
 // pool holds the steps that all threads may use together.
 type pool struct {
-	mu     sync.Mutex
-	limits engine.Limits
-	used   int64
+	mu       sync.Mutex
+	ceilings engine.Limits // what the controller began with
+	limits   engine.Limits
+	used     int64
 }
 
 // lease is how many steps a thread takes from the pool at a time: few against
@@ -184,6 +185,20 @@ func (p *pool) setLimits(l engine.Limits) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.limits = l
+}
+
+// hold holds whatever a header says to l.
+func (p *pool) hold(l engine.Limits) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ceilings, p.limits = l, l
+}
+
+// declare takes what a header says.
+func (p *pool) declare(l engine.Limits) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limits = l.Lower(p.ceilings)
 }
 
 func (p *pool) take(n int64) int64 {
