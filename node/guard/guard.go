@@ -58,9 +58,10 @@ var (
 	_ engine.Confirmer   = (*Node)(nil)
 )
 
-// Over returns k as a node that keeps its records in dir, an absolute path. dir
-// is made when it is needed. Guardians are this program itself, started with the
-// arguments "guard DIR": it must then call [Watch].
+// Over returns k, the kernel as this process sees it, as a node that keeps its
+// records in dir, an absolute path. dir is made when it is needed. Guardians are
+// this program itself, started with the arguments "guard DIR" in the namespaces of this
+// process: it must then call [Watch].
 func Over(k Kernel, dir string) *Node {
 	return &Node{kernel: k, folder: folder{dir, now}, start: start}
 }

@@ -19,19 +19,8 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/resource"
-	"runbook/node/linux"
 	"runbook/node/nodetest"
 )
-
-func TestConformance(t *testing.T) {
-	nodetest.Run(t, func(t *testing.T, s nodetest.Start) engine.Node {
-		n, err := linux.OpenAt("/run/netns/" + s.Namespace(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return Over(n, t.TempDir())
-	})
-}
 
 // route leads to the n-th network over the gateway of eth1.
 func route(n int) resource.Route {
@@ -626,9 +615,9 @@ func TestRepeatsAtOnce(t *testing.T) {
 func TestLinkDownIsPutBack(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	nodetest.IP(t, "netns", "exec", m.ns, "sysctl", "-q", "-w", "net.ipv6.conf.eth1.disable_ipv6=1")
-	for i := range 50 {
-		nodetest.IP(t, "-n", m.ns, "route", "add", route(i).Dst.String(), "via", "10.98.0.1", "dev", "eth1", "proto", "static")
+	m.addRoutes(t, 50)
+	for i := range 20 {
+		nodetest.IP(t, "-n", m.ns, "route", "add", fmt.Sprintf("fd00:20:%d::/48", i), "via", "fd00:98::1", "dev", "eth1", "proto", "static")
 	}
 	a := m.agent(t)
 	before, dump := a.read(t, nodetest.Everything), m.dump(t)
@@ -641,8 +630,8 @@ func TestLinkDownIsPutBack(t *testing.T) {
 	if _, err := a.Apply(t.Context(), guarded(e, "x", time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if s := a.read(t, nodetest.Everything); s[route(1).Key()] != nil {
-		t.Error("the routes are still there")
+	if s := a.read(t, nodetest.Everything); len(before)-len(s) < 70 {
+		t.Errorf("%d of %d resources are still there", len(s), len(before))
 	}
 	a.kill(t)
 	a = m.agent(t)
