@@ -3,6 +3,7 @@ package resource
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -24,8 +25,8 @@ type Addr struct {
 	Metric        uint32       `json:"metric,omitempty"` // of the prefix route
 	Proto         uint8        `json:"proto,omitempty"`  // who set it: IFAPROT_*
 	Flags         uint32       `json:"flags,omitempty"`  // other lasting IFA_F_* flags: nodad, home, mngtmpaddr, optimistic
-	// Place is where the address stands among those of its link and family, from
-	// 1 on; 0 is wherever the kernel puts it. The order decides which IPv4 address of a subnet is
+	// Place is where the address stands among those of its link and family, and
+	// for IPv6 scope, from 1 on; 0 is wherever the kernel puts it. The order decides which IPv4 address of a subnet is
 	// the primary one, and which source the kernel prefers. It is no difference:
 	// it moves when another address comes or goes.
 	Place int `json:"place,omitempty"`
@@ -71,6 +72,41 @@ func (a Addr) Match(s Selector) bool {
 		(!s.Dst.IsValid() || s.Dst == a.Prefix) &&
 		(!s.Covers.IsValid() || a.Prefix.Masked().Contains(s.Covers)) &&
 		(s.Family == 0 || s.Family == family(a.Prefix.Addr()))
+}
+
+// SameSubnet reports whether a and b, of one link, are in the same subnet:
+// the same length, and for IPv4 that of the peers.
+func (a Addr) SameSubnet(b Addr) bool { return a.Far().Masked() == b.Far().Masked() }
+
+// OneOrder reports whether a and b are in one list that has an order: of one
+// link, family and, for IPv6, scope. IPv6 addresses of a wider scope come first.
+func (a Addr) OneOrder(b Addr) bool {
+	return a.Dev == b.Dev && a.Family() == b.Family() && (a.Family() == 4 || a.Scope == b.Scope)
+}
+
+// InsertAddr puts a into list, the addresses of its link and family, where the
+// kernel does, and tells whether it is a secondary one. An IPv4 address comes
+// behind the primary ones that are not of a nearer scope or, being a secondary, last. An IPv6
+// address comes before those of its scope.
+func InsertAddr(list []Addr, a Addr) []Addr {
+	at := 0
+	if a.Family() == 6 {
+		for at < len(list) && list[at].Scope < a.Scope {
+			at++
+		}
+		return slices.Insert(slices.Clone(list), at, a)
+	}
+	a.Secondary = false
+	for i, o := range list {
+		if !o.Secondary && a.Scope <= o.Scope {
+			at = i + 1
+		}
+		a.Secondary = a.Secondary || a.SameSubnet(o)
+	}
+	if a.Secondary {
+		at = len(list)
+	}
+	return slices.Insert(slices.Clone(list), at, a)
 }
 
 // Volatile implements [Resource]. An IPv6 address with a lifetime was made

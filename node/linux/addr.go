@@ -37,14 +37,14 @@ func (n *Node) addrs(ctx context.Context, q resource.Query, out resource.State) 
 		if err != nil {
 			return err
 		}
-		place := map[string]int{}
+		place := map[addrList]int{}
 		for _, msg := range found {
 			a, err := decodeAddr(msg, &names)
 			if err != nil {
 				return err
 			}
-			place[a.Dev]++
-			a.Place = place[a.Dev]
+			place[listOf(a)]++
+			a.Place = place[listOf(a)]
 			if q.Match(a) {
 				out[a.Key()] = a
 			}

@@ -126,12 +126,24 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
+	back := putsBackAddr(e.Want)
+	if back {
+		var err error
+		if now, err = n.readSources(ctx, now); err != nil {
+			return err
+		}
+	}
 	made, err := n.make(ctx, e.Want, now)
+	if err == nil && hasAddr(e.Want) {
+		var more []step
+		more, err = n.keepRoutes(ctx, e, now, back)
+		made = append(made, more...)
+	}
 	if err == nil {
 		return nil
 	}
-	if back := n.putBack(ctx, made, now); back != nil {
-		return halfDone(err, back)
+	if failed := n.putBack(ctx, made, now); failed != nil {
+		return halfDone(err, failed)
 	}
 	return err
 }
@@ -139,8 +151,11 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 // make has the kernel do all steps to want. It returns those that it has begun,
 // all of them or up to the one that was refused.
 func (n *Node) make(ctx context.Context, want resource.State, now reading) (made []step, err error) {
-	for again := true; again; {
+	for again, round := true, 0; again; round++ {
 		again = false
+		if round > len(want) {
+			return made, engine.Internal.Errorf("%d rounds of steps have not made the node as it is wanted", round)
+		}
 		steps, err := n.steps(now, want)
 		if err != nil {
 			return made, err

@@ -42,13 +42,13 @@ const (
 	rankLinkRoute
 	rankRule // by which the gateways of the next are found
 	rankGatewayRoute
+	rankAddrGone // before its routes: the kernel takes these along
 	rankGatewayRouteGone
 	rankRuleGone
 	rankLinkRouteGone
 	rankNeighGone
 	rankGroupGone
 	rankNexthopGone
-	rankAddrGone
 	rankLinkDown
 	rankLast // what only finishes a step that came before
 )
@@ -64,6 +64,7 @@ type kindOf struct {
 // kinds has every kind that can be changed.
 var kinds = map[resource.Kind]kindOf{
 	resource.KindLink:    {touchedLink, (*Node).linkSteps},
+	resource.KindAddr:    {touchedAddr, (*Node).addrSteps},
 	resource.KindRoute:   {touchedRoutes, (*Node).routeSteps},
 	resource.KindRule:    {touchedRules, (*Node).ruleSteps},
 	resource.KindNeigh:   {touchedNeighs, (*Node).neighSteps},

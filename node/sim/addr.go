@@ -109,8 +109,11 @@ func (w *kernel) goneAddr(a resource.Addr) error {
 // beside it, each as what it was: a node makes both so.
 func (w *kernel) putBackAddr(a resource.Addr) {
 	list := slices.DeleteFunc(w.addrs(a.Dev, a.Family()), func(o resource.Addr) bool { return o.Key() == a.Key() })
-	w.set(a.Key(), a)
-	w.arrange(slices.Insert(list, min(a.Place-1, len(list)), a))
+	at := 0
+	for at < len(list) && (list[at].OneOrder(a) && list[at].Place < a.Place || a.Family() == 6 && list[at].Scope < a.Scope) {
+		at++
+	}
+	w.arrange(slices.Insert(list, at, a))
 }
 
 // addrLink returns the link called name, which an address is to be on.
@@ -163,6 +166,9 @@ func (w *kernel) addrs(dev string, family int) []resource.Addr {
 		return 0
 	}
 	slices.SortFunc(out, func(a, b resource.Addr) int {
+		if !a.OneOrder(b) {
+			return cmp.Compare(a.Scope, b.Scope)
+		}
 		return cmp.Or(a.Place-b.Place, secondary(a)-secondary(b), cmp.Compare(a.Key(), b.Key()))
 	})
 	return out
@@ -170,8 +176,13 @@ func (w *kernel) addrs(dev string, family int) []resource.Addr {
 
 // arrange makes list the order of the addresses of a link.
 func (w *kernel) arrange(list []resource.Addr) {
+	place := 0
 	for i, a := range list {
-		if a.Place = i + 1; w.state[a.Key()] != resource.Resource(a) {
+		if i > 0 && !a.OneOrder(list[i-1]) {
+			place = 0
+		}
+		place++
+		if a.Place = place; w.state[a.Key()] != resource.Resource(a) {
 			w.set(a.Key(), a)
 		}
 	}

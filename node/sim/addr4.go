@@ -17,40 +17,25 @@ var everybody = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 func (w *kernel) newAddr4(l resource.Link, a resource.Addr) error {
 	list := w.addrs(a.Dev, 4)
 	for _, o := range list {
-		if sameSubnet(o, a) && o.Prefix.Addr() == a.Prefix.Addr() {
+		if o.SameSubnet(a) && o.Prefix.Addr() == a.Prefix.Addr() {
 			return refuse("EEXIST", "ipv4: Address already assigned")
 		}
 	}
-	a.Secondary = false
-	at := 0
-	for i, o := range list {
-		if !o.Secondary && a.Scope <= o.Scope {
-			at = i + 1
-		}
-		if !sameSubnet(o, a) {
-			continue
-		}
-		if o.Scope != a.Scope {
+	for _, o := range list {
+		if o.SameSubnet(a) && o.Scope != a.Scope {
 			return refuse("EINVAL", "ipv4: Invalid scope value")
 		}
-		a.Secondary = true
 	}
-	if a.Secondary {
-		at = len(list)
-	}
-	list = slices.Insert(list, at, a)
-	w.set(a.Key(), a)
+	list = resource.InsertAddr(list, a)
 	w.arrange(list)
+	a, _ = resource.Get[resource.Addr](w.state, a.Key())
 	w.addRoutes4(list, l, a)
 	return nil
 }
 
-// sameSubnet reports whether a and b are in the same subnet (inet_ifa_match, and the same mask).
-func sameSubnet(a, b resource.Addr) bool { return a.Far().Masked() == b.Far().Masked() }
-
 // primary is the first address of a's subnet (inet_ifa_byprefix).
 func primary(list []resource.Addr, a resource.Addr) resource.Addr {
-	if i := slices.IndexFunc(list, func(o resource.Addr) bool { return sameSubnet(o, a) }); i >= 0 {
+	if i := slices.IndexFunc(list, func(o resource.Addr) bool { return o.SameSubnet(a) }); i >= 0 {
 		return list[i]
 	}
 	return a
@@ -137,7 +122,7 @@ func (w *kernel) goneAddr4(l resource.Link, a resource.Addr) error {
 	var promoted *resource.Addr
 	if !a.Secondary {
 		for _, o := range slices.Clone(list[at+1:]) {
-			if !o.Secondary || !sameSubnet(o, a) {
+			if !o.Secondary || !o.SameSubnet(a) {
 				continue
 			}
 			if l.Conf.PromoteSecondaries {
@@ -170,7 +155,7 @@ func (w *kernel) promote(list []resource.Addr, l resource.Link, at int, next res
 	from := slices.IndexFunc(list, func(o resource.Addr) bool { return o.Key() == next.Key() })
 	var others []resource.Addr
 	for _, o := range list[from:] {
-		if !sameSubnet(o, a) {
+		if !o.SameSubnet(a) {
 			continue
 		}
 		w.dropRoutes4(list, l, o, &a)
@@ -241,12 +226,12 @@ func (w *kernel) kept4(list []resource.Addr, a, prim resource.Addr, old *resourc
 	out = map[netip.Addr]bool{}
 	sharedSource := false // another primary address is the same
 	for _, o := range list {
-		if o.Key() == a.Key() || old != nil && sameSubnet(o, *old) {
+		if o.Key() == a.Key() || old != nil && o.SameSubnet(*old) {
 			continue
 		}
 		user := o // whose address the routes of o have for their source
 		if o.Secondary {
-			if user = primary(list, o); sameSubnet(o, prim) {
+			if user = primary(list, o); o.SameSubnet(prim) {
 				user = prim
 			} else if !sharedSource {
 				continue

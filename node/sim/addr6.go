@@ -36,12 +36,7 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 		return unpredictable("an IPv6 address on %s, which has no carrier: duplicate address detection waits for it", a.Dev)
 	}
 	a.Scope = scope6(ip)
-	at := slices.IndexFunc(list, func(o resource.Addr) bool { return o.Scope >= a.Scope }) // ipv6_link_dev_addr
-	if at < 0 {
-		at = len(list)
-	}
-	w.set(a.Key(), a)
-	w.arrange(slices.Insert(list, at, a))
+	w.arrange(resource.InsertAddr(list, a)) // ipv6_link_dev_addr
 	if !l.Up {
 		return nil // its routes come when the link does
 	}

@@ -78,7 +78,7 @@ func (w *kernel) makeRoute(k resource.Key, want resource.Resource) error {
 	case w.putsBack:
 		w.set(k, want)
 		return nil
-	case want == nil && !exists:
+	case want == nil && !exists, exists && want != nil && len(resource.Compare(resource.State{k: have}, resource.State{k: want})) == 0:
 		return nil
 	}
 	if exists {
@@ -99,9 +99,6 @@ func (w *kernel) makeRoute(k resource.Key, want resource.Resource) error {
 	route, ok := want.(resource.Route)
 	if !ok || route.Key() != k {
 		return engine.Internal.Errorf("%s cannot become %s", k, want.Key())
-	}
-	if exists && equal(have, route) {
-		return nil
 	}
 	if err := modelled(route); err != nil {
 		return err

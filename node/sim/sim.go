@@ -160,10 +160,16 @@ func disrupt(e *engine.Edit) {
 		switch {
 		case before.Up && !after.Up && e.Disrupts == "":
 			e.Disrupts, e.Verb = c.Key, "down"
-		case !before.Up && after.Up:
+		case !before.Up && after.Up, c.Before == nil && detects(c.After):
 			e.Settle = max(e.Settle, engine.Duration(carrierAndDAD))
 		}
 	}
+}
+
+// detects reports whether r is an address that is not usable before duplicate address detection has ended.
+func detects(r resource.Resource) bool {
+	a, ok := r.(resource.Addr)
+	return ok && a.Family() == 6 && a.Flags&flagNoDAD == 0
 }
 
 // try makes what e wants, on what is known so far.

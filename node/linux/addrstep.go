@@ -1,0 +1,436 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// This file changes addresses. Their order on a link cannot be set: it follows
+// from the order in which they are added. An address that is put back where it was may so
+// need others to be taken off and added again.
+
+// touchedAddr selects the addresses of the link, and the routes that may go with the one under k.
+func touchedAddr(k resource.Key) (resource.Query, error) {
+	dev, p, err := resource.ParseAddrKey(k)
+	family := resource.Addr{Prefix: p}.Family()
+	return resource.Query{
+		{Kind: resource.KindLink, Name: dev},
+		{Kind: resource.KindAddr, Name: dev, Family: family},
+		{Kind: resource.KindRoute, Name: dev, Family: family},
+		{Kind: resource.KindRoute, PrefSrc: p.Addr()},
+	}, err
+}
+
+// addrList is the addresses of a link that have an order among themselves: of
+// one family and, for IPv6, one scope.
+type addrList struct {
+	dev    string
+	family int
+	scope  resource.Scope
+}
+
+func listOf(a resource.Addr) addrList {
+	l := addrList{dev: a.Dev, family: a.Family()}
+	if l.family == 6 {
+		l.scope = a.Scope
+	}
+	return l
+}
+
+// addrSteps turns the addresses of now into those of want, list by list.
+func (n *Node) addrSteps(now reading, want resource.State) ([]step, error) {
+	lists := map[addrList]resource.State{}
+	put := func(l addrList, k resource.Key, r resource.Resource) {
+		if lists[l] == nil {
+			lists[l] = resource.State{}
+		}
+		lists[l][k] = r
+	}
+	for k, r := range want {
+		have, exists := resource.Get[resource.Addr](now.state, k)
+		a, wanted := r.(resource.Addr)
+		switch {
+		case r != nil && (!wanted || a.Key() != k):
+			return nil, fmt.Errorf("%s cannot become %s", k, r)
+		case wanted:
+			put(listOf(a), k, a)
+		case exists:
+			put(listOf(have), k, nil)
+		}
+	}
+	var out []step
+	for l, part := range lists {
+		link, _ := resource.Get[resource.Link](now.state, resource.LinkKey(l.dev))
+		out = append(out, n.listSteps(addrsOf(now.state, l), part, link.Conf.PromoteSecondaries)...)
+	}
+	return out, nil
+}
+
+// addrsOf returns the addresses of l in the kernel's order.
+func addrsOf(s resource.State, l addrList) []resource.Addr {
+	var out []resource.Addr
+	for _, a := range resource.All[resource.Addr](s) {
+		if listOf(a) == l {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b resource.Addr) int { return a.Place - b.Place })
+	return out
+}
+
+// move adds an address to a list, or takes it away.
+type move struct {
+	addr resource.Addr
+	gone bool
+}
+
+// listSteps makes of now, the addresses of one list, what want says.
+func (n *Node) listSteps(now []resource.Addr, want resource.State, promotes bool) []step {
+	keys := want.Keys()
+	target := slices.DeleteFunc(slices.Clone(now), func(a resource.Addr) bool {
+		r, named := want[a.Key()]
+		return named && (r == nil || placed(r) && !sameAddr(a, r.(resource.Addr)))
+	})
+	var moves []move
+	var finish, added []resource.Addr
+	for _, k := range keys {
+		a, wanted := want[k].(resource.Addr)
+		i := slices.IndexFunc(now, func(o resource.Addr) bool { return o.Key() == k })
+		switch {
+		case !wanted, i >= 0 && sameAddr(now[i], a):
+			if wanted && now[i].Flags != a.Flags {
+				finish = append(finish, a)
+			}
+		case a.Place > 0:
+			added = append(added, a)
+		default: // the kernel may hold it otherwise, and says so
+			moves = append(moves, move{addr: a})
+		}
+	}
+	slices.SortFunc(added, func(a, b resource.Addr) int { return a.Place - b.Place })
+	for _, a := range added {
+		target = slices.Insert(target, min(a.Place-1, len(target)), a)
+	}
+	moves = append(rearrange(now, target, promotes), moves...)
+	var out []step
+	if len(moves) > 0 {
+		out = append(out, n.addrStep(keys, moves))
+	}
+	for _, a := range finish {
+		out = append(out, step{keys: []resource.Key{a.Key()}, rank: rankLast, messages: []message{addrMessage(unix.NLM_F_REPLACE, a)}})
+	}
+	return out
+}
+
+func placed(r resource.Resource) bool {
+	a, ok := r.(resource.Addr)
+	return ok && a.Place > 0
+}
+
+// sameAddr reports whether have is as a says, but for its place, for what the
+// kernel alone decides, and for duplicate address detection.
+func sameAddr(have, a resource.Addr) bool {
+	if a.Place == 0 {
+		a.Secondary = have.Secondary
+	}
+	if a.Family() == 6 {
+		a.Scope = have.Scope
+	}
+	a.Place, a.Flags = have.Place, a.Flags&^unix.IFA_F_NODAD|have.Flags&unix.IFA_F_NODAD
+	return a == have
+}
+
+// rearrange returns moves that turn now into target: additions alone, where
+// these end up in their places; else some others are taken away and added again.
+func rearrange(now, target []resource.Addr, promotes bool) []move {
+	missing := func(from, to []resource.Addr) (out []resource.Addr) {
+		for _, a := range to {
+			if !slices.ContainsFunc(from, func(o resource.Addr) bool { return o.Key() == a.Key() && sameAddr(o, a) }) {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	gone, come := takeAway(missing(target, now)), add(missing(now, target))
+	plain := append(slices.Clone(gone), come...)
+	if slices.EqualFunc(after(now, plain, promotes), target, sameKey) {
+		return plain
+	}
+	lasting := func(a resource.Addr) bool { return a.Permanent } // nothing says how long another would have left
+	all := append(takeAway(now), add(target)...)
+	for _, try := range [][]move{moveLate(now, target, come, gone, promotes), all} {
+		again := !slices.ContainsFunc(try, func(m move) bool { return !m.gone && !lasting(m.addr) })
+		if again && slices.EqualFunc(after(now, try, promotes), target, sameKey) {
+			return try
+		}
+	}
+	return plain
+}
+
+func sameKey(a, b resource.Addr) bool { return a.Key() == b.Key() && a.Secondary == b.Secondary }
+
+// moveLate adds what is missing and then takes away, and adds again, only what
+// stands where another should: so the link is never without an address.
+func moveLate(now, target []resource.Addr, come, gone []move, promotes bool) []move {
+	moves := append(slices.Clone(come), gone...)
+	list, want := after(now, moves, promotes), slices.Clone(target)
+	if len(want) > 0 && want[0].Family() == 6 { // it grows at its head
+		slices.Reverse(list)
+		slices.Reverse(want)
+	}
+	i := 0
+	for i < min(len(list), len(want)) && sameKey(list[i], want[i]) {
+		i++
+	}
+	if i == len(want) {
+		return moves
+	}
+	first := want[i].Key()
+	isFirst := func(a resource.Addr) bool { return a.Key() == first }
+	late := slices.DeleteFunc(slices.Clone(list[i:]), isFirst)
+	again := slices.DeleteFunc(slices.Clone(want[i:]), isFirst)
+	for _, a := range slices.Backward(late) {
+		moves = append(moves, move{a, true})
+	}
+	for _, a := range again {
+		moves = append(moves, move{a, false})
+	}
+	return moves
+}
+
+// takeAway takes list away, secondary addresses before their primary one.
+func takeAway(list []resource.Addr) (out []move) {
+	for _, a := range slices.Backward(list) {
+		out = append(out, move{a, true})
+	}
+	return out
+}
+
+// add adds list so that it ends up in this order.
+func add(list []resource.Addr) (out []move) {
+	for _, a := range list {
+		out = append(out, move{addr: a})
+	}
+	if len(list) > 0 && list[0].Family() == 6 {
+		slices.Reverse(out)
+	}
+	return out
+}
+
+// after is what the kernel makes of list by moves.
+func after(list []resource.Addr, moves []move, promotes bool) []resource.Addr {
+	for _, m := range moves {
+		if !m.gone {
+			list = resource.InsertAddr(list, m.addr)
+			continue
+		}
+		at := slices.IndexFunc(list, func(a resource.Addr) bool { return a.Key() == m.addr.Key() })
+		if at < 0 {
+			continue
+		}
+		gone := list[at]
+		list = slices.Delete(slices.Clone(list), at, at+1)
+		if gone.Secondary {
+			continue
+		}
+		follows := func(a resource.Addr) bool { return a.Secondary && a.SameSubnet(gone) }
+		next := slices.IndexFunc(list, follows)
+		if !promotes || next < 0 {
+			list = slices.DeleteFunc(list, follows)
+			continue
+		}
+		a := list[next]
+		a.Secondary = false
+		to := at
+		for i, o := range list[:next] {
+			if i >= at && !o.Secondary && gone.Scope <= o.Scope {
+				to = i + 1
+			}
+		}
+		list = slices.Insert(slices.Delete(list, next, next+1), to, a)
+	}
+	return list
+}
+
+// addrStep makes moves, which change what has keys. An IPv6 address that is put back is
+// usable at once, for its routes are to follow: duplicate address detection is left
+// out, and the flag that says so taken off in the end.
+func (n *Node) addrStep(keys []resource.Key, moves []move) step {
+	s := step{keys: keys, rank: rankAddrGone, spreads: true}
+	var ready []resource.Addr
+	for _, m := range moves {
+		if m.gone {
+			s.messages = append(s.messages, addrMessage(0, m.addr))
+			continue
+		}
+		if s.rank = rankAddr; m.addr.Place > 0 && m.addr.Family() == 6 {
+			m.addr.Flags |= unix.IFA_F_NODAD
+			ready = append(ready, m.addr)
+		}
+		s.messages = append(s.messages, addrMessage(unix.NLM_F_CREATE|unix.NLM_F_EXCL, m.addr))
+	}
+	if len(ready) > 0 {
+		s.then = func(ctx context.Context) error { return n.awaitLocal(ctx, ready) }
+	}
+	return s
+}
+
+// hasAddr reports whether want changes an address.
+func hasAddr(want resource.State) bool {
+	for k := range want {
+		if k.Kind() == resource.KindAddr {
+			return true
+		}
+	}
+	return false
+}
+
+// putsBackAddr reports whether want puts an address where it was.
+func putsBackAddr(want resource.State) bool {
+	for _, r := range want {
+		if placed(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// readSources reads also the routes that have an address of now for their
+// source: they suffer when it is taken off and added again.
+func (n *Node) readSources(ctx context.Context, now reading) (reading, error) {
+	q := slices.Clone(now.query)
+	for _, a := range resource.All[resource.Addr](now.state) {
+		q = append(q, resource.Selector{Kind: resource.KindRoute, PrefSrc: a.Prefix.Addr()})
+	}
+	left := now.left
+	now, err := n.read(ctx, unique(q))
+	now.left = left
+	return now, err
+}
+
+// keepRoutes puts back the routes that the kernel has taken along with
+// addresses although they should have stayed: those that e foresees unchanged and, where
+// addresses had to be moved, also those that it knows nothing of.
+func (n *Node) keepRoutes(ctx context.Context, e engine.Edit, before reading, moved bool) ([]step, error) {
+	now, err := n.read(ctx, before.query)
+	if err != nil {
+		return nil, err
+	}
+	want := resource.State{}
+	for _, c := range resource.Compare(before.state, now.state) {
+		r, ok := c.Before.(resource.Route)
+		if _, wanted := e.Want[c.Key]; wanted || !ok {
+			continue
+		}
+		if e.Query.Match(r) {
+			stays := e.After != nil && len(resource.Compare(resource.Of(r), resource.State{c.Key: e.After[c.Key]})) == 0
+			if !stays {
+				continue
+			}
+		} else if !moved {
+			continue
+		}
+		want[c.Key] = r
+	}
+	now.left = before.routes
+	return n.make(ctx, want, now)
+}
+
+// addrMessage makes a or, without flags, deletes it.
+func addrMessage(flags int, a resource.Addr) message {
+	m := message{kind: unix.RTM_NEWADDR, flags: flags}
+	if flags == 0 {
+		m.kind = unix.RTM_DELADDR
+		m.gone = func(err error) bool { return errors.Is(err, unix.EADDRNOTAVAIL) }
+	}
+	m.payload = func(n *Node) ([]byte, error) { return n.encodeAddr(a, flags == 0) }
+	return m
+}
+
+// encodeAddr makes the message that creates or deletes a.
+func (n *Node) encodeAddr(a resource.Addr, deleting bool) ([]byte, error) {
+	index, err := n.linkIndex(a.Dev)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	far := a.Prefix.Addr()
+	if a.Peer.IsValid() {
+		far = a.Peer.Addr()
+	}
+	msg := make([]byte, unix.SizeofIfAddrmsg, 96)
+	msg[0] = unix.AF_INET
+	if a.Family() == 6 {
+		msg[0] = unix.AF_INET6
+	}
+	msg[1], msg[3] = uint8(a.Prefix.Bits()), uint8(a.Scope)
+	native.PutUint32(msg[4:], index)
+	msg = put(msg, unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()...)
+	msg = put(msg, unix.IFA_ADDRESS, far.AsSlice()...)
+	if deleting {
+		return msg, nil
+	}
+	if a.Broadcast.IsValid() {
+		msg = put(msg, unix.IFA_BROADCAST, a.Broadcast.AsSlice()...)
+	}
+	if a.Label != "" {
+		msg = put(msg, unix.IFA_LABEL, append([]byte(a.Label), 0)...)
+	}
+	flags := a.Flags
+	if a.NoPrefixRoute {
+		flags |= unix.IFA_F_NOPREFIXROUTE
+	}
+	if a.Permanent {
+		flags |= unix.IFA_F_PERMANENT
+	}
+	msg = putU32(msg, unix.IFA_FLAGS, flags)
+	if a.Metric != 0 {
+		msg = putU32(msg, unix.IFA_RT_PRIORITY, a.Metric)
+	}
+	if a.Proto != 0 {
+		msg = put(msg, ifaProto, a.Proto)
+	}
+	return msg, nil
+}
+
+// awaitLocal waits for the routes to IPv6 addresses on links that are up, which
+// the kernel adds a moment later, even without duplicate address detection.
+func (n *Node) awaitLocal(ctx context.Context, list []resource.Addr) error {
+	var q resource.Query
+	links := resource.Query{}
+	for _, a := range list {
+		q = append(q, resource.Selector{Kind: resource.KindRoute, Name: a.Dev, Table: resource.TableLocal, Dst: netip.PrefixFrom(a.Prefix.Addr(), 128)})
+		links = append(links, resource.Selector{Kind: resource.KindLink, Name: a.Dev})
+	}
+	for end := time.Now().Add(readyWithin); time.Now().Before(end); {
+		now, err := n.read(ctx, append(q, unique(links)...))
+		if err != nil {
+			return err
+		}
+		missing := slices.ContainsFunc(list, func(a resource.Addr) bool {
+			l, _ := resource.Get[resource.Link](now.state, resource.LinkKey(a.Dev))
+			return l.Up && !slices.ContainsFunc(now.routes, func(r route) bool {
+				return r.Type == resource.Local && r.Dst.Addr() == a.Prefix.Addr() && r.Hops[0].Dev == a.Dev
+			})
+		})
+		if !missing {
+			return nil
+		}
+		select {
+		case <-time.After(readyEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil // what is read back tells
+}
