@@ -36,13 +36,13 @@ const (
 	rankLinkUp = iota
 	rankLink
 	rankAddr
+	rankAddrGone // before any route: the kernel takes some along
 	rankNexthop
 	rankGroup // of nexthop objects
 	rankNeigh
 	rankLinkRoute
 	rankRule // by which the gateways of the next are found
 	rankGatewayRoute
-	rankAddrGone // before its routes: the kernel takes these along
 	rankGatewayRouteGone
 	rankRuleGone
 	rankLinkRouteGone
