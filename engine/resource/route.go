@@ -16,7 +16,7 @@ const KindRoute Kind = "route"
 //
 // The kernel tells routes apart by table, destination, source (IPv6), TOS
 // (IPv4) and metric; it allows several IPv4 routes that agree in all of these,
-// and Nth counts them in the order in which the kernel tries them.
+// and Nth counts them in the order in which the kernel tries them, but see [Route.ByLink].
 type Route struct {
 	Dst     netip.Prefix `json:"dst"`              // 0.0.0.0/0 or ::/0 is the default route
 	Src     netip.Prefix `json:"src,omitzero"`     // IPv6: only for packets from here
@@ -85,6 +85,17 @@ func (r Route) equal(o Route) bool {
 	return r.Dst == o.Dst && r.Src == o.Src && r.TOS == o.TOS && r.Metric == o.Metric && r.Table == o.Table && r.Nth == o.Nth &&
 		r.Type == o.Type && r.Scope == o.Scope && r.Proto == o.Proto && r.PrefSrc == o.PrefSrc && r.NHID == o.NHID &&
 		r.Expires == o.Expires && r.Pref == o.Pref && slices.Equal(r.Extra, o.Extra) && slices.EqualFunc(r.Hops, o.Hops, sameHop)
+}
+
+// ByLink reports whether r is one of the IPv6 routes that the kernel makes of
+// each link and its addresses: those of one identity are counted by the names of their links.
+// The kernel tries them in an order that nothing depends on, and that cannot be put back.
+func (r Route) ByLink() bool {
+	switch r.Type {
+	case Local, Anycast, Multicast:
+		return r.Proto == ProtoKernel && r.Family() == 6 && len(r.Hops) == 1
+	}
+	return false
 }
 
 // Family is 4 or 6.

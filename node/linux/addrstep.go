@@ -29,6 +29,7 @@ func touchedAddr(k resource.Key) (resource.Query, error) {
 		{Kind: resource.KindAddr, Name: dev, Family: family},
 		{Kind: resource.KindRoute, Name: dev, Family: family},
 		{Kind: resource.KindRoute, PrefSrc: p.Addr()},
+		{Kind: resource.KindNeigh, Name: dev, Family: family},
 	}, err
 }
 
@@ -63,10 +64,10 @@ func (n *Node) addrSteps(now reading, want resource.State) ([]step, error) {
 		switch {
 		case r != nil && (!wanted || a.Key() != k):
 			return nil, fmt.Errorf("%s cannot become %s", k, r)
+		case exists: // it is in its list, whatever scope is wanted
+			put(listOf(have), k, r)
 		case wanted:
 			put(listOf(a), k, a)
-		case exists:
-			put(listOf(have), k, nil)
 		}
 	}
 	var out []step
@@ -319,32 +320,36 @@ func (n *Node) readSources(ctx context.Context, now reading) (reading, error) {
 	return now, err
 }
 
-// keepRoutes puts back the routes that the kernel has taken along with
-// addresses although they should have stayed: those that e foresees unchanged and, where
-// addresses had to be moved, also those that it knows nothing of.
-func (n *Node) keepRoutes(ctx context.Context, e engine.Edit, before reading, moved bool) ([]step, error) {
+// keep takes back what the kernel has done along with addresses although it
+// should not: what e foresees unchanged and, where addresses had to be moved,
+// also what it knows nothing of.
+func (n *Node) keep(ctx context.Context, e engine.Edit, before reading, moved bool) ([]step, error) {
 	now, err := n.read(ctx, before.query)
 	if err != nil {
 		return nil, err
 	}
 	want := resource.State{}
 	for _, c := range resource.Compare(before.state, now.state) {
-		r, ok := c.Before.(resource.Route)
-		if _, wanted := e.Want[c.Key]; wanted || !ok {
+		kind := c.Key.Kind()
+		if _, wanted := e.Want[c.Key]; wanted || kind == resource.KindAddr || kind == resource.KindLink {
 			continue
 		}
-		if e.Query.Match(r) {
-			stays := e.After != nil && len(resource.Compare(resource.Of(r), resource.State{c.Key: e.After[c.Key]})) == 0
-			if !stays {
+		if foreseen(e.Query, c) {
+			if e.After == nil || len(resource.Compare(resource.State{c.Key: c.Before}, resource.State{c.Key: e.After[c.Key]})) > 0 {
 				continue
 			}
 		} else if !moved {
 			continue
 		}
-		want[c.Key] = r
+		want[c.Key] = c.Before
 	}
 	now.left = before.routes
 	return n.make(ctx, want, now)
+}
+
+// foreseen reports whether q covers what c changes.
+func foreseen(q resource.Query, c resource.Change) bool {
+	return c.Before != nil && q.Match(c.Before) || c.After != nil && q.Match(c.After)
 }
 
 // addrMessage makes a or, without flags, deletes it.
@@ -407,13 +412,13 @@ func (n *Node) encodeAddr(a resource.Addr, deleting bool) ([]byte, error) {
 // the kernel adds a moment later, even without duplicate address detection.
 func (n *Node) awaitLocal(ctx context.Context, list []resource.Addr) error {
 	var q resource.Query
-	links := resource.Query{}
 	for _, a := range list {
 		q = append(q, resource.Selector{Kind: resource.KindRoute, Name: a.Dev, Table: resource.TableLocal, Dst: netip.PrefixFrom(a.Prefix.Addr(), 128)})
-		links = append(links, resource.Selector{Kind: resource.KindLink, Name: a.Dev})
+		q = append(q, resource.Selector{Kind: resource.KindLink, Name: a.Dev})
 	}
+	q = unique(q)
 	for end := time.Now().Add(readyWithin); time.Now().Before(end); {
-		now, err := n.read(ctx, append(q, unique(links)...))
+		now, err := n.read(ctx, q)
 		if err != nil {
 			return err
 		}

@@ -146,7 +146,7 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 	made, err := n.make(ctx, e.Want, now)
 	if err == nil && hasAddr(e.Want) {
 		var more []step
-		more, err = n.keepRoutes(ctx, e, now, back)
+		more, err = n.keep(ctx, e, now, back)
 		made = append(made, more...)
 	}
 	if err == nil {

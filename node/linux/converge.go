@@ -42,12 +42,7 @@ func (n *Node) routeSteps(now reading, want resource.State) ([]step, error) {
 		touched = append(touched, q...)
 	}
 	routes := slices.DeleteFunc(slices.Clone(now.routes), func(r route) bool { return !touched.Match(r.Route) })
-	want = maps.Clone(want)
-	maps.DeleteFunc(want, func(k resource.Key, r resource.Resource) bool {
-		w, _ := r.(resource.Route)
-		have, _ := now.state[k].(resource.Route)
-		return kernelMade(w) || kernelMade(have) && r == nil // they come and go with what they belong to
-	})
+	want = withoutKernelMade(now, want)
 	groups, err := group(want, routes, now.left)
 	if err != nil {
 		return nil, err
@@ -57,6 +52,30 @@ func (n *Node) routeSteps(now reading, want resource.State) ([]step, error) {
 		out = append(out, step{keys: g.keys, rank: g.rank(), messages: converge(g.now, g.want)})
 	}
 	return out, nil
+}
+
+// withoutKernelMade is want without the routes that the kernel makes and takes
+// away with what they belong to. Those of IPv4 that are there may still have to change places.
+func withoutKernelMade(now reading, want resource.State) resource.State {
+	places := map[resource.Key]bool{} // by the first of an identity
+	first := func(k resource.Key) resource.Key {
+		before, _, _ := strings.Cut(string(k), " #")
+		return resource.Key(before)
+	}
+	for k, r := range want {
+		w, _ := r.(resource.Route)
+		have, _ := now.state[k].(resource.Route)
+		if kernelMade(w) && kernelMade(have) && w.Family() == 4 {
+			places[first(k)] = true
+		}
+	}
+	want = maps.Clone(want)
+	maps.DeleteFunc(want, func(k resource.Key, r resource.Resource) bool {
+		w, _ := r.(resource.Route)
+		have, _ := now.state[k].(resource.Route)
+		return (kernelMade(w) || kernelMade(have) && r == nil) && !places[first(k)]
+	})
+	return want
 }
 
 // kernelMade reports whether r is one of those routes that the kernel makes for

@@ -36,13 +36,13 @@ const (
 	rankLinkUp = iota
 	rankLink
 	rankAddr
-	rankRule // by which the gateways of the next are found
+	rankAddrGone // before any route: the kernel takes some along
+	rankRule     // by which the gateways of the next are found
 	rankNexthop
 	rankGroup // of nexthop objects
 	rankNeigh
 	rankLinkRoute
 	rankGatewayRoute
-	rankAddrGone // before its routes: the kernel takes these along
 	rankGatewayRouteGone
 	rankLinkRouteGone
 	rankNeighGone

@@ -24,3 +24,9 @@ func TestRandom(t *testing.T) { nodetest.Random(t, kernel) }
 
 // TestRandomPolicy does so for rules and neighbours.
 func TestRandomPolicy(t *testing.T) { nodetest.RandomPolicy(t, kernel) }
+
+// TestRandomAddrs does so for addresses.
+func TestRandomAddrs(t *testing.T) {
+	made, refusals, unpredicted, undone := nodetest.RandomAddrs(t, kernel)
+	t.Logf("%d changes: %d refused, %d taken back, %d not modelled", made, refusals, undone, unpredicted)
+}

@@ -11,6 +11,8 @@ import (
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
 
+func prefixOf(a string, bits int) netip.Prefix { return netip.PrefixFrom(addr(a), bits) }
+
 // typed is a route without hops.
 func typed(t resource.RouteType, dst string) resource.Route {
 	r := resource.Route{Dst: prefix(dst), Table: resource.TableMain, Type: t, Proto: resource.ProtoStatic}

@@ -81,6 +81,13 @@ var NoARP = Start{
 	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "-n NODE link set eth1 arp off"),
 }
 
+// Promoting is Usual where a secondary address takes the place of its primary one.
+var Promoting = Start{
+	Name:     "promoting",
+	State:    promotingState(),
+	commands: append([]string{"netns exec NODE sysctl -q -w net.ipv4.conf.all.promote_secondaries=1"}, Usual.commands...),
+}
+
 // Lab is the first node of a simulated lab, as the kernel would make it: with
 // link-local addresses of its own making.
 var Lab = Start{
@@ -101,7 +108,7 @@ var Lab = Start{
 }
 
 // Starts are all states that the suite starts from.
-var Starts = []Start{Usual, Eth1Down, NoCarrier, NoIPv6, NoARP, Lab}
+var Starts = []Start{Usual, Eth1Down, NoCarrier, NoIPv6, NoARP, Promoting, Lab}
 
 const nodad = 0x02 // IFA_F_NODAD
 
@@ -133,6 +140,18 @@ func noCarrierState() resource.State {
 
 func noIPv6State() resource.State {
 	return withEth1(withoutIPv6(usualState(), "eth1"), func(l *resource.Link) { l.Conf.DisableIPv6 = true })
+}
+
+func promotingState() resource.State {
+	s := usualState()
+	for _, l := range resource.All[resource.Link](s) {
+		if l.Type == "loopback" {
+			continue
+		}
+		l.Conf.PromoteSecondaries = true
+		s[l.Key()] = l
+	}
+	return s
 }
 
 func labState() resource.State {

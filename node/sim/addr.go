@@ -119,6 +119,7 @@ func (w *kernel) putBackAddr(a resource.Addr) {
 // addrLink returns the link called name, which an address is to be on.
 func (w *kernel) addrLink(name string) (resource.Link, error) {
 	l, ok := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	w.look(resource.Selector{Kind: resource.KindLink, Name: name})
 	if ok && l.Type == "loopback" {
 		return l, nil
 	}
@@ -206,9 +207,18 @@ func (w *kernel) sameIdentity(r resource.Route) []resource.Route {
 // that it does for r.
 func (w *kernel) appendRoute(r resource.Route, shared func(resource.Route) bool) {
 	same := w.sameIdentity(r)
-	if !slices.ContainsFunc(same, shared) {
-		r.Nth = len(same)
-		w.set(r.Key(), r)
+	if slices.ContainsFunc(same, shared) {
+		return
+	}
+	at := len(same)
+	if r.ByLink() {
+		at = slices.IndexFunc(append(same, r), func(o resource.Route) bool { return o.ByLink() && o.Hops[0].Dev >= r.Hops[0].Dev })
+	}
+	for i, o := range slices.Insert(same, at, r) {
+		if i >= at {
+			o.Nth = i
+			w.set(o.Key(), o)
+		}
 	}
 }
 

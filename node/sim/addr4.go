@@ -26,6 +26,9 @@ func (w *kernel) newAddr4(l resource.Link, a resource.Addr) error {
 			return refuse("EINVAL", "ipv4: Invalid scope value")
 		}
 	}
+	if w.look(resource.Selector{Kind: resource.KindRoute, PrefSrc: a.Prefix.Addr()}); len(list) == 0 { // they go when the address does
+		w.look(onLink4(a.Dev)...)
+	}
 	list = resource.InsertAddr(list, a)
 	w.arrange(list)
 	a, _ = resource.Get[resource.Addr](w.state, a.Key())
@@ -124,6 +127,9 @@ func (w *kernel) goneAddr4(l resource.Link, a resource.Addr) error {
 		for _, o := range slices.Clone(list[at+1:]) {
 			if !o.Secondary || !o.SameSubnet(a) {
 				continue
+			}
+			if l.Type == "loopback" { // its settings are not read
+				return unpredictable("what becomes of the secondary addresses of %s", a)
 			}
 			if l.Conf.PromoteSecondaries {
 				promoted = &o
@@ -263,7 +269,7 @@ func (w *kernel) withoutSource4(a netip.Addr) {
 // withoutIPv4 takes IPv4 from dev, which has lost its last address: all routes
 // over it and all its neighbours go (fib_disable_ip).
 func (w *kernel) withoutIPv4(dev string) error {
-	over := resource.Selector{Kind: resource.KindRoute, Name: dev, Family: 4}
+	over, neighbours := onLink4(dev)[0], onLink4(dev)[1]
 	for _, r := range w.routes(over) {
 		alive := func(h resource.Hop) bool { return h.Dev != dev && w.up(h.Dev) }
 		if r.NHID != 0 || slices.ContainsFunc(r.Hops, alive) {
@@ -271,7 +277,6 @@ func (w *kernel) withoutIPv4(dev string) error {
 		}
 	}
 	w.dropAll(over)
-	neighbours := resource.Selector{Kind: resource.KindNeigh, Name: dev, Family: 4}
 	w.look(neighbours)
 	for k, r := range w.state {
 		if n, ok := r.(resource.Neigh); ok && n.Match(neighbours) {
@@ -281,11 +286,14 @@ func (w *kernel) withoutIPv4(dev string) error {
 	return nil
 }
 
-// dropAll deletes the routes that s selects, but for those that lead nowhere.
+// dropAll deletes the routes that s selects.
 func (w *kernel) dropAll(s resource.Selector) {
 	for _, r := range slices.Backward(w.routes(s)) {
-		if !rejects(r.Type) {
-			w.dropRoute(r)
-		}
+		w.dropRoute(r)
 	}
+}
+
+// onLink4 selects what goes with the last IPv4 address of dev.
+func onLink4(dev string) resource.Query {
+	return resource.Query{{Kind: resource.KindRoute, Name: dev, Family: 4}, {Kind: resource.KindNeigh, Name: dev, Family: 4}}
 }

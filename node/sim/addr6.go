@@ -36,7 +36,8 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 		return unpredictable("an IPv6 address on %s, which has no carrier: duplicate address detection waits for it", a.Dev)
 	}
 	a.Scope = scope6(ip)
-	w.arrange(resource.InsertAddr(list, a)) // ipv6_link_dev_addr
+	w.look(resource.Selector{Kind: resource.KindRoute, PrefSrc: ip}) // it goes when the address does
+	w.arrange(resource.InsertAddr(list, a))                          // ipv6_link_dev_addr
 	if !l.Up {
 		return nil // its routes come when the link does
 	}

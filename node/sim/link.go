@@ -286,19 +286,8 @@ func (w *kernel) add(made resource.State, six bool) error {
 			continue
 		}
 		w.look(resource.Selector{Kind: resource.KindRoute, Dst: route.Dst, Table: route.Table})
-		for { // the kernel appends
-			have, exists := w.state[route.Key()].(resource.Route)
-			if !exists {
-				w.set(route.Key(), route)
-				break
-			}
-			same := route
-			same.Nth = have.Nth
-			if equal(have, same) {
-				break
-			}
-			route.Nth++
-		}
+		route.Nth = 0
+		w.appendRoute(route, func(o resource.Route) bool { return equal(with(o, 0), route) })
 	}
 	return nil
 }
