@@ -45,7 +45,8 @@ type Rule struct {
 	Extra    Raw     `json:"extra,omitempty"` // attributes without a field here, as in Route
 }
 
-// Range is numbers from First to Last, both included. It is written "10-20", or "10" where they are one.
+// Range is numbers from First to Last, both included. It is written "10-20", or
+// "10" where they are one. One that ends before it starts is for a kernel to refuse.
 type Range struct{ First, Last uint32 }
 
 func (r Range) String() string {
@@ -66,7 +67,7 @@ func (r *Range) UnmarshalText(b []byte) error {
 	}
 	lo, err := strconv.ParseUint(first, 10, 32)
 	hi, err2 := strconv.ParseUint(last, 10, 32)
-	if err != nil || err2 != nil || lo > hi {
+	if err != nil || err2 != nil {
 		return fmt.Errorf("%q is not a range: want a number, or two such as 10-20", b)
 	}
 	*r = Range{uint32(lo), uint32(hi)}

@@ -177,7 +177,7 @@ func nexthopMessages(id uint32, now, want resource.Resource) []message {
 // encodeNexthop makes the message that creates h.
 func (n *Node) encodeNexthop(h resource.Nexthop) ([]byte, error) {
 	msg := make([]byte, unix.SizeofNhmsg, 64)
-	msg[1], msg[2] = uint8(h.Scope), uint8(h.Proto)
+	msg[2] = uint8(h.Proto) // its scope follows from the rest, and is refused
 	switch h.Family {
 	case 4:
 		msg[0] = unix.AF_INET

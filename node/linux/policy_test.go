@@ -3,12 +3,17 @@
 package linux
 
 import (
+	"encoding/hex"
+	"errors"
 	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"runbook/engine"
 	"runbook/engine/resource"
 )
 
@@ -97,6 +102,139 @@ func TestReadOthers(t *testing.T) {
 			t.Errorf("%+v selects %q, want %q", c.q, keys, c.want)
 		}
 	}
+}
+
+// What is deleted and put back is, in the kernel's own bytes and order, what it was.
+func TestPutBackOthers(t *testing.T) {
+	n, name := testNode(t)
+	makeOthers(t, name)
+	before, err := n.Read(t.Context(), others)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dumped := dumpOthers(t, n)
+	want := resource.State{}
+	for k, r := range before {
+		if h, ok := r.(resource.Nexthop); !r.Volatile() && !(ok && resilient(h)) {
+			want[k] = nil
+		}
+	}
+	resilientGroup := resource.NexthopKey(11)
+	after, err := n.Apply(t.Context(), engine.Edit{Want: want, Query: others})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, r := range after {
+		if !r.Volatile() {
+			t.Errorf("left: %s", k)
+		}
+	}
+	if err := ipFails(name, "nexthop", "del", "id", "11"); err == nil {
+		t.Error("the resilient group outlived its members")
+	}
+	if _, err := n.Apply(t.Context(), engine.Edit{Want: resource.State{resilientGroup: before[resilientGroup]}}); err == nil || !strings.Contains(err.Error(), "resilient group") {
+		t.Errorf("a resilient group is made again: %v", err)
+	}
+	for k := range want {
+		want[k] = before[k]
+	}
+	found, err := n.Apply(t.Context(), engine.Edit{Want: want, Query: others})
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(before, resilientGroup)
+	if d := resource.Compare(before, found); len(d) > 0 {
+		t.Errorf("put back:\n%s", d)
+	}
+	if again := dumpOthers(t, n); !slices.Equal(dumped, again) {
+		t.Errorf("the kernel's own words were:\n%s\nand are:\n%s", strings.Join(dumped, "\n"), strings.Join(again, "\n"))
+	}
+}
+
+// A refusal in the middle leaves nothing of what was made before it.
+func TestPutBackOthersAfterRefusal(t *testing.T) {
+	n, name := testNode(t)
+	makeOthers(t, name)
+	dumped := dumpOthers(t, n)
+	before, err := n.Read(t.Context(), others)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := resource.Get[resource.Rule](before, resource.RuleKey(4, 100, 1))
+	first.Nth = 0
+	other := resource.Neigh{Dev: "eth0", Addr: netip.MustParseAddr("10.98.0.10"), MAC: "02:00:00:00:00:01", Permanent: true}
+	single := resource.Nexthop{ID: 1, Family: 4, Hop: resource.Hop{Via: netip.MustParseAddr("10.98.0.7"), Dev: "eth0"}, Scope: resource.ScopeLink, Proto: 4}
+	group := resource.Nexthop{ID: 12, Group: []resource.GroupMember{{ID: 1, Weight: 1}, {ID: 2, Weight: 200}}, Proto: 4}
+	refused := resource.Route{
+		Dst: netip.MustParsePrefix("10.20.0.0/16"), Table: resource.TableMain, Type: resource.Unicast, Proto: 4,
+		Hops: []resource.Hop{{Via: netip.MustParseAddr("192.0.2.77"), Dev: "eth1"}},
+	}
+	want := resource.Of(first, other, single, group, refused)
+	want[resource.RuleKey(4, 100, 1)], want[resource.RuleKey(4, 110, 0)] = nil, nil
+	_, err = n.Apply(t.Context(), engine.Edit{Want: want})
+	var kernel *engine.NodeError
+	if !errors.As(err, &kernel) || kernel.Errno != "ENETUNREACH" {
+		t.Fatalf("got %v, want that the route is refused", err)
+	}
+	if again := dumpOthers(t, n); !slices.Equal(dumped, again) {
+		t.Errorf("the kernel's own words were:\n%s\nand are:\n%s", strings.Join(dumped, "\n"), strings.Join(again, "\n"))
+	}
+}
+
+// ipFails runs one ip command and returns its error.
+func ipFails(ns string, args ...string) error {
+	return exec.Command("ip", append([]string{"-n", ns}, args...)...).Run()
+}
+
+// dumpOthers is what ip says of rules, in their order, and of neighbours and
+// nexthop objects, sorted: without what was learned, and without resilient groups.
+func dumpOthers(t *testing.T, n *Node) []string {
+	t.Helper()
+	var out []string
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		req := make([]byte, sizeofRuleHdr)
+		req[0] = family
+		err := n.dump(t.Context(), unix.RTM_GETRULE, req, unix.RTM_NEWRULE, func() {}, func(msg []byte) {
+			out = append(out, "rule "+hex.EncodeToString(msg))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rules := len(out)
+	for _, flags := range []byte{0, unix.NTF_PROXY} {
+		req := make([]byte, unix.SizeofNdMsg)
+		req[10] = flags
+		err := n.dump(t.Context(), unix.RTM_GETNEIGH, req, unix.RTM_NEWNEIGH, func() {}, func(msg []byte) {
+			e, err := decodeNeigh(msg, &names{node: n})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Volatile() || e.Managed {
+				return
+			}
+			line := "neigh " + hex.EncodeToString(msg[:unix.SizeofNdMsg])
+			for kind, a := range attrs(msg[unix.SizeofNdMsg:]) {
+				if kind != unix.NDA_CACHEINFO {
+					line += " " + hex.EncodeToString(a)
+				}
+			}
+			out = append(out, line)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := n.dump(t.Context(), unix.RTM_GETNEXTHOP, make([]byte, unix.SizeofNhmsg), unix.RTM_NEWNEXTHOP, func() {}, func(msg []byte) {
+		if h, err := decodeNexthop(msg, &names{node: n}); err != nil || !resilient(h) {
+			out = append(out, "nexthop "+hex.EncodeToString(msg))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(out[rules:])
+	return out
 }
 
 // othersRead is what TestReadOthers reads, the kernel's own rules first.

@@ -36,19 +36,19 @@ const (
 	rankLinkUp = iota
 	rankLink
 	rankAddr
+	rankRule // by which the gateways of the next are found
 	rankNexthop
 	rankGroup // of nexthop objects
 	rankNeigh
 	rankLinkRoute
-	rankRule // by which the gateways of the next are found
 	rankGatewayRoute
 	rankAddrGone // before its routes: the kernel takes these along
 	rankGatewayRouteGone
-	rankRuleGone
 	rankLinkRouteGone
 	rankNeighGone
 	rankGroupGone
 	rankNexthopGone
+	rankRuleGone
 	rankLinkDown
 	rankLast // what only finishes a step that came before
 )

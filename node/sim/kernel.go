@@ -28,8 +28,8 @@ const goes = 100
 
 func rank(k resource.Key, want resource.Resource) int {
 	r := map[resource.Kind]int{
-		resource.KindLink: 1, resource.KindAddr: 2, resource.KindNexthop: 3, resource.KindNeigh: 5,
-		resource.KindRoute: 6, resource.KindRule: 7, // routes through a gateway come after those
+		resource.KindLink: 1, resource.KindAddr: 2, resource.KindRule: 3, resource.KindNexthop: 4, resource.KindNeigh: 6,
+		resource.KindRoute: 7,
 	}[k.Kind()]
 	switch want := want.(type) {
 	case nil:
@@ -47,7 +47,7 @@ func rank(k resource.Key, want resource.Resource) int {
 		}
 	case resource.Route:
 		if slices.ContainsFunc(want.Hops, func(h resource.Hop) bool { return h.Via.IsValid() }) || want.NHID != 0 {
-			return r + 2
+			return r + 1
 		}
 	}
 	return r
