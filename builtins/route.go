@@ -193,11 +193,7 @@ func (o RouteAdd) Explain(ctx context.Context, n engine.Reader, refused *engine.
 		i := slices.IndexFunc(links, func(l resource.Link) bool { return l.Name == h.Dev })
 		switch {
 		case h.Dev != "" && i < 0:
-			var names []string
-			for _, l := range links {
-				names = append(names, l.Name)
-			}
-			return fmt.Sprintf("there is no link %s (the node has %s)", h.Dev, strings.Join(names, ", ")), ""
+			return noLink(h.Dev, links), ""
 		case h.Dev != "" && !links[i].Up:
 			return fmt.Sprintf("link %s is down", h.Dev), "bring the link up first"
 		case h.Via.IsValid() && slices.ContainsFunc(addrs, func(a resource.Addr) bool { return a.Prefix.Addr() == h.Via }):
@@ -210,6 +206,15 @@ func (o RouteAdd) Explain(ctx context.Context, n engine.Reader, refused *engine.
 		return fmt.Sprintf("src %s is not an address of the node", o.Src), ""
 	}
 	return "", ""
+}
+
+// noLink says that name is none of links.
+func noLink(name string, links []resource.Link) string {
+	var names []string
+	for _, l := range links {
+		names = append(names, l.Name)
+	}
+	return fmt.Sprintf("there is no link %s (the node has %s)", name, strings.Join(names, ", "))
 }
 
 func reaches(addrs []resource.Addr, h resource.Hop) bool {

@@ -40,6 +40,12 @@ func fields(v any) map[string]any {
 
 func value(v any) any {
 	rv := reflect.ValueOf(v)
+	if rv.Kind() == reflect.Pointer {
+		if rv.IsNil() {
+			return nil
+		}
+		return value(rv.Elem().Interface())
+	}
 	if raw, ok := v.(resource.Raw); ok {
 		return hex.EncodeToString(raw)
 	}

@@ -23,12 +23,12 @@ type Rule struct {
 	Family   int          `json:"family"`   // 4 or 6
 	Priority uint32       `json:"priority"` // lower is tried first
 	Nth      int          `json:"nth,omitempty"`
-	Not      bool         `json:"not,omitempty"`  // for the packets that the rest does not describe
-	Src      netip.Prefix `json:"src,omitzero"`   // zero: any
-	Dst      netip.Prefix `json:"dst,omitzero"`   // zero: any
-	IIF      string       `json:"iif,omitempty"`  // the link a packet came in by; lo for the node's own
-	OIF      string       `json:"oif,omitempty"`  // the link that a socket is bound to
-	Mark     uint32       `json:"mark,omitempty"` // fwmark, of which Mask counts
+	Not      bool         `json:"invert,omitempty"` // for the packets that the rest does not describe
+	Src      netip.Prefix `json:"src,omitzero"`     // zero: any
+	Dst      netip.Prefix `json:"dst,omitzero"`     // zero: any
+	IIF      string       `json:"iif,omitempty"`    // the link a packet came in by; lo for the node's own
+	OIF      string       `json:"oif,omitempty"`    // the link that a socket is bound to
+	Mark     uint32       `json:"mark,omitempty"`   // fwmark, of which Mask counts
 	Mask     uint32       `json:"mask,omitempty"`
 	TOS      uint8        `json:"tos,omitempty"`
 	L3MDev   bool         `json:"l3mdev,omitempty"` // looks into the table of the packet's VRF
