@@ -190,6 +190,13 @@ func inOrder(s resource.State) []resource.Rule {
 	return rules
 }
 
+// ownRules reports whether a node has rules of a family that are not those of
+// its start: the kernel looks a next hop up by them.
+func ownRules(ctx context.Context, n engine.Reader, family int) bool {
+	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindRule, Family: family}})
+	return err == nil && !slices.EqualFunc(inOrder(s), resource.DefaultRules(family), resource.Rule.Same)
+}
+
 // chosenPriority is the one that the kernel gives to a rule without: just before
 // the second of those that there are.
 func chosenPriority(rules []resource.Rule) uint32 {
@@ -232,10 +239,11 @@ func (o RuleAdd) Explain(ctx context.Context, n engine.Reader, refused *engine.N
 		return "", ""
 	}
 	at := resource.RulesAt(s, want.Family, want.Priority)
-	if len(at) == 0 {
+	i := slices.IndexFunc(at, want.TakenFor)
+	if i < 0 {
 		return "", ""
 	}
-	return fmt.Sprintf("the kernel takes it for a rule that there is at priority %d (%s)", want.Priority, at[0]),
+	return fmt.Sprintf("the kernel takes it for a rule that there is (%s)", at[i]),
 		"it tells rules of one priority apart neither by invert and goto nor by a src, dst or tos that the new one lacks: give another priority"
 }
 

@@ -136,6 +136,23 @@ func (r Rule) Same(o Rule) bool {
 	return reflect.DeepEqual(r, o)
 }
 
+// TakenFor reports whether the kernel refuses to add r where old is, of the same
+// priority, because it takes one for the other (rule_exists): it does not look at
+// Not and Goto, nor at a prefix or a TOS that r lacks.
+func (r Rule) TakenFor(old Rule) bool {
+	if !r.Src.IsValid() {
+		old.Src = r.Src
+	}
+	if !r.Dst.IsValid() {
+		old.Dst = r.Dst
+	}
+	if r.TOS == 0 {
+		old.TOS = 0
+	}
+	old.Not, old.Goto = r.Not, r.Goto
+	return r.Same(old)
+}
+
 // RulesAt returns the rules that s has at a priority, in the order in which the
 // kernel tries them.
 func RulesAt(s State, family int, priority uint32) []Rule {
@@ -175,15 +192,36 @@ func PlaceRules(now []Rule, family int, priority uint32, want State) []Rule {
 	return out
 }
 
-// DefaultRules are the rules that a node has from its start on.
-func DefaultRules() []Rule {
-	rule := func(family int, priority uint32, t Table) Rule {
+// MoveUpRules gives the rules of s the places that the kernel would: where one is
+// gone, those behind it of its priority move up.
+func MoveUpRules(s State) {
+	seen := map[Key]bool{} // the first of each priority
+	for _, r := range All[Rule](s) {
+		first := RuleKey(r.Family, r.Priority, 0)
+		if seen[first] {
+			continue
+		}
+		seen[first] = true
+		rules := RulesAt(s, r.Family, r.Priority)
+		for _, rule := range rules {
+			delete(s, rule.Key())
+		}
+		for _, rule := range PlaceRules(rules, r.Family, r.Priority, nil) {
+			s[rule.Key()] = rule
+		}
+	}
+}
+
+// DefaultRules are the rules of a family that a node has from its start on.
+func DefaultRules(family int) []Rule {
+	rule := func(priority uint32, t Table) Rule {
 		return Rule{Family: family, Priority: priority, Action: RuleLookup, Table: t, Proto: ProtoKernel}
 	}
-	return []Rule{
-		rule(4, 0, TableLocal), rule(4, 32766, TableMain), rule(4, 32767, TableDefault),
-		rule(6, 0, TableLocal), rule(6, 32766, TableMain),
+	rules := []Rule{rule(0, TableLocal), rule(32766, TableMain)}
+	if family == 4 {
+		rules = append(rules, rule(32767, TableDefault))
 	}
+	return rules
 }
 
 // Match implements [Resource]: by family, table, and the links that it names.

@@ -3,7 +3,6 @@ package sim
 import (
 	"cmp"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	"runbook/engine"
@@ -57,7 +56,7 @@ func placeRules(now, next []resource.Rule) error {
 		}
 	}
 	for i, r := range now {
-		if slices.ContainsFunc(now[:i], func(o resource.Rule) bool { return takenForOne(o, r) }) {
+		if slices.ContainsFunc(now[:i], func(o resource.Rule) bool { return r.TakenFor(o) }) {
 			return unpredictable("a change beside two rules that the kernel takes for one: %s", r)
 		}
 	}
@@ -153,7 +152,7 @@ func newRule(before []resource.Rule, r resource.Rule) error {
 		return refuse("EINVAL", "Invalid dport range")
 	case r.Action == resource.RuleGoto && r.Goto <= r.Priority:
 		return refuse("EINVAL", "Backward goto not supported")
-	case slices.ContainsFunc(before, func(o resource.Rule) bool { return takenForOne(o, r) }):
+	case slices.ContainsFunc(before, func(o resource.Rule) bool { return r.TakenFor(o) }):
 		return refuse("EEXIST", "")
 	case r.TOS&3 != 0: // fib4_rule_configure, fib6_rule_configure
 		return refuse("EINVAL", "Invalid dsfield (tos): ECN bits must be 0")
@@ -167,23 +166,6 @@ func newRule(before []resource.Rule, r resource.Rule) error {
 
 func badRange(ports *resource.Range) bool {
 	return ports != nil && (ports.First == 0 || ports.First > ports.Last)
-}
-
-// takenForOne reports whether the kernel says that r exists already where old
-// does (rule_exists): it does not look at Not and at Goto, nor at a prefix or a
-// TOS that r lacks.
-func takenForOne(old, r resource.Rule) bool {
-	if !r.Src.IsValid() {
-		old.Src = r.Src
-	}
-	if !r.Dst.IsValid() {
-		old.Dst = r.Dst
-	}
-	if r.TOS == 0 {
-		old.TOS = 0
-	}
-	old.Not, old.Goto = r.Not, r.Goto
-	return old.Same(r)
 }
 
 // flow is what the kernel looks up while it checks the gateway of a route: a
@@ -249,15 +231,11 @@ func (w *kernel) follow(f flow, look func(r resource.Rule) (errno string)) (stri
 
 // ownRules reports whether a node has rules of a family that are not those of its start.
 func (w *kernel) ownRules(family int) bool {
-	return !slices.EqualFunc(w.rules(family), usualRules(family), func(a, b resource.Rule) bool { return reflect.DeepEqual(a, b) })
+	return !slices.EqualFunc(w.rules(family), resource.DefaultRules(family), resource.Rule.Same)
 }
 
 // lostRules reports whether a node has some of the rules of its start, and no others.
 func (w *kernel) lostRules(family int) bool {
-	rules, usual := w.rules(family), usualRules(family)
+	rules, usual := w.rules(family), resource.DefaultRules(family)
 	return len(rules) < len(usual) && fewer(usual, rules)
-}
-
-func usualRules(family int) []resource.Rule {
-	return slices.DeleteFunc(resource.DefaultRules(), func(r resource.Rule) bool { return r.Family != family })
 }
