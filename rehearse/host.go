@@ -109,7 +109,7 @@ func (h *host) add(info engine.NodeInfo, s resource.State) error {
 	if h.nodes[info.Name] != nil {
 		return engine.Invalid.Errorf("node %s is made twice", info.Name)
 	}
-	h.nodes[info.Name] = sim.New(s)
+	h.nodes[info.Name] = &sim.Remembering{Node: sim.New(s)}
 	h.order = append(h.order, info)
 	return nil
 }
@@ -221,7 +221,7 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	}
 	params := map[string]string{}
 	for k, v := range op.Params {
-		params[k] = fmt.Sprint(v)
+		params[k] = fmt.Sprint(v) // a bool is true or false
 	}
 	if err := p.Bind(params); err != nil {
 		return nil, err

@@ -94,7 +94,10 @@ func routeMessage(kind, flags int, r route) message {
 	return message{
 		kind: kind, flags: flags,
 		payload: func(n *Node) ([]byte, error) { return n.encodeRoute(r, deleting) },
-		gone:    func(err error) bool { return deleting && errors.Is(err, unix.ESRCH) },
+		gone: func(err error) bool {
+			return deleting && errors.Is(err, unix.ESRCH) ||
+				!deleting && r.Proto == resource.ProtoKernel && errors.Is(err, unix.EEXIST) // the kernel was faster
+		},
 	}
 }
 

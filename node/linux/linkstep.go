@@ -104,7 +104,7 @@ func (n *Node) awaitReady(ctx context.Context, name string) error {
 			return refusal(unix.ENODEV)
 		}
 		if l.Carrier {
-			ready, err := n.speaksIPv6(ctx, name)
+			ready, err := n.speaksIPv6(ctx, l)
 			if err != nil || ready || l.Conf.DisableIPv6 {
 				return err
 			}
@@ -118,9 +118,23 @@ func (n *Node) awaitReady(ctx context.Context, name string) error {
 	return nil // there may be no carrier: what is read back tells
 }
 
-// speaksIPv6 reports whether the link called name has its route for multicast, the last
-// thing that the kernel gives it.
-func (n *Node) speaksIPv6(ctx context.Context, name string) (bool, error) {
+// noAddrGen is IN6_ADDR_GEN_MODE_NONE: the kernel makes no link-local address.
+const noAddrGen = 1
+
+// speaksIPv6 reports whether l has what the kernel gives it: its route for
+// multicast, and a link-local address.
+func (n *Node) speaksIPv6(ctx context.Context, l resource.Link) (bool, error) {
+	name, local := l.Name, l.Conf.AddrGenMode == noAddrGen
+	addrs := resource.State{}
+	if err := n.addrs(ctx, resource.Query{{Kind: resource.KindAddr, Name: name, Family: 6}}, addrs); err != nil {
+		return false, err
+	}
+	for _, a := range resource.All[resource.Addr](addrs) {
+		local = local || a.Prefix.Addr().IsLinkLocalUnicast()
+	}
+	if !local {
+		return false, nil
+	}
 	routes, err := n.routes(ctx, resource.Query{{Kind: resource.KindRoute, Name: name, Family: 6, Table: resource.TableLocal}}, 1<<20)
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return false, err
