@@ -3,6 +3,8 @@
 package nodetest_test
 
 import (
+	"os"
+	"strconv"
 	"testing"
 
 	"runbook/engine"
@@ -29,4 +31,17 @@ func TestRandomPolicy(t *testing.T) { nodetest.RandomPolicy(t, kernel) }
 func TestRandomAddrs(t *testing.T) {
 	made, refusals, unpredicted, undone := nodetest.RandomAddrs(t, kernel)
 	t.Logf("%d changes: %d refused, %d taken back, %d not modelled", made, refusals, undone, unpredicted)
+}
+
+// TestRandomAll does so for operations of every kind together, and takes all of
+// them back. RUNBOOK_RANDOM_OPS is how many it makes; RUNBOOK_RANDOM_UNDO=off leaves the taking back out.
+func TestRandomAll(t *testing.T) {
+	operations := 1500
+	if s := os.Getenv("RUNBOOK_RANDOM_OPS"); s != "" {
+		var err error
+		if operations, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Log(nodetest.RandomAll(t, kernel, operations, os.Getenv("RUNBOOK_RANDOM_UNDO") != "off"))
 }
