@@ -232,10 +232,11 @@ func (o RuleAdd) Explain(ctx context.Context, n engine.Reader, refused *engine.N
 		return "", ""
 	}
 	at := resource.RulesAt(s, want.Family, want.Priority)
-	if len(at) == 0 {
+	i := slices.IndexFunc(at, want.TakenFor)
+	if i < 0 {
 		return "", ""
 	}
-	return fmt.Sprintf("the kernel takes it for a rule that there is at priority %d (%s)", want.Priority, at[0]),
+	return fmt.Sprintf("the kernel takes it for a rule that there is (%s)", at[i]),
 		"it tells rules of one priority apart neither by invert and goto nor by a src, dst or tos that the new one lacks: give another priority"
 }
 

@@ -136,6 +136,23 @@ func (r Rule) Same(o Rule) bool {
 	return reflect.DeepEqual(r, o)
 }
 
+// TakenFor reports whether the kernel refuses to add r where old is, of the same
+// priority, because it takes one for the other (rule_exists): it does not look at
+// Not and Goto, nor at a prefix or a TOS that r lacks.
+func (r Rule) TakenFor(old Rule) bool {
+	if !r.Src.IsValid() {
+		old.Src = r.Src
+	}
+	if !r.Dst.IsValid() {
+		old.Dst = r.Dst
+	}
+	if r.TOS == 0 {
+		old.TOS = 0
+	}
+	old.Not, old.Goto = r.Not, r.Goto
+	return r.Same(old)
+}
+
 // RulesAt returns the rules that s has at a priority, in the order in which the
 // kernel tries them.
 func RulesAt(s State, family int, priority uint32) []Rule {

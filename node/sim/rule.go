@@ -57,7 +57,7 @@ func placeRules(now, next []resource.Rule) error {
 		}
 	}
 	for i, r := range now {
-		if slices.ContainsFunc(now[:i], func(o resource.Rule) bool { return takenForOne(o, r) }) {
+		if slices.ContainsFunc(now[:i], func(o resource.Rule) bool { return r.TakenFor(o) }) {
 			return unpredictable("a change beside two rules that the kernel takes for one: %s", r)
 		}
 	}
@@ -153,7 +153,7 @@ func newRule(before []resource.Rule, r resource.Rule) error {
 		return refuse("EINVAL", "Invalid dport range")
 	case r.Action == resource.RuleGoto && r.Goto <= r.Priority:
 		return refuse("EINVAL", "Backward goto not supported")
-	case slices.ContainsFunc(before, func(o resource.Rule) bool { return takenForOne(o, r) }):
+	case slices.ContainsFunc(before, func(o resource.Rule) bool { return r.TakenFor(o) }):
 		return refuse("EEXIST", "")
 	case r.TOS&3 != 0: // fib4_rule_configure, fib6_rule_configure
 		return refuse("EINVAL", "Invalid dsfield (tos): ECN bits must be 0")
@@ -167,23 +167,6 @@ func newRule(before []resource.Rule, r resource.Rule) error {
 
 func badRange(ports *resource.Range) bool {
 	return ports != nil && (ports.First == 0 || ports.First > ports.Last)
-}
-
-// takenForOne reports whether the kernel says that r exists already where old
-// does (rule_exists): it does not look at Not and at Goto, nor at a prefix or a
-// TOS that r lacks.
-func takenForOne(old, r resource.Rule) bool {
-	if !r.Src.IsValid() {
-		old.Src = r.Src
-	}
-	if !r.Dst.IsValid() {
-		old.Dst = r.Dst
-	}
-	if r.TOS == 0 {
-		old.TOS = 0
-	}
-	old.Not, old.Goto = r.Not, r.Goto
-	return old.Same(r)
 }
 
 // flow is what the kernel looks up while it checks the gateway of a route: a
