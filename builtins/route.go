@@ -200,6 +200,9 @@ func (o RouteAdd) Explain(ctx context.Context, n engine.Reader, refused *engine.
 			return fmt.Sprintf("next hop %s is the node's own address", h.Via), ""
 		case h.Via.IsValid() && slices.Contains([]string{"ENETUNREACH", "EHOSTUNREACH", "EINVAL"}, refused.Errno) && !reaches(addrs, h):
 			return notOnLink(addrs, h)
+		case h.Via.IsValid() && !strings.Contains(refused.Words, "prefsrc") && ownRules(ctx, n, o.route().Family()):
+			return fmt.Sprintf("the policy rules of the node do not lead to next hop %s", h.Via),
+				fmt.Sprintf("node.rule.list(family = %d) has them, in the order in which they are tried", o.route().Family())
 		}
 	}
 	if o.Src.IsValid() && !slices.ContainsFunc(addrs, func(a resource.Addr) bool { return a.Prefix.Addr() == o.Src }) {

@@ -190,6 +190,13 @@ func inOrder(s resource.State) []resource.Rule {
 	return rules
 }
 
+// ownRules reports whether a node has rules of a family that are not those of
+// its start: the kernel looks a next hop up by them.
+func ownRules(ctx context.Context, n engine.Reader, family int) bool {
+	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindRule, Family: family}})
+	return err == nil && !slices.EqualFunc(inOrder(s), resource.DefaultRules(family), resource.Rule.Same)
+}
+
 // chosenPriority is the one that the kernel gives to a rule without: just before
 // the second of those that there are.
 func chosenPriority(rules []resource.Rule) uint32 {

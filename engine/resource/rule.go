@@ -192,15 +192,16 @@ func PlaceRules(now []Rule, family int, priority uint32, want State) []Rule {
 	return out
 }
 
-// DefaultRules are the rules that a node has from its start on.
-func DefaultRules() []Rule {
-	rule := func(family int, priority uint32, t Table) Rule {
+// DefaultRules are the rules of a family that a node has from its start on.
+func DefaultRules(family int) []Rule {
+	rule := func(priority uint32, t Table) Rule {
 		return Rule{Family: family, Priority: priority, Action: RuleLookup, Table: t, Proto: ProtoKernel}
 	}
-	return []Rule{
-		rule(4, 0, TableLocal), rule(4, 32766, TableMain), rule(4, 32767, TableDefault),
-		rule(6, 0, TableLocal), rule(6, 32766, TableMain),
+	rules := []Rule{rule(0, TableLocal), rule(32766, TableMain)}
+	if family == 4 {
+		rules = append(rules, rule(32767, TableDefault))
 	}
+	return rules
 }
 
 // Match implements [Resource]: by family, table, and the links that it names.

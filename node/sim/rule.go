@@ -3,7 +3,6 @@ package sim
 import (
 	"cmp"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	"runbook/engine"
@@ -232,15 +231,11 @@ func (w *kernel) follow(f flow, look func(r resource.Rule) (errno string)) (stri
 
 // ownRules reports whether a node has rules of a family that are not those of its start.
 func (w *kernel) ownRules(family int) bool {
-	return !slices.EqualFunc(w.rules(family), usualRules(family), func(a, b resource.Rule) bool { return reflect.DeepEqual(a, b) })
+	return !slices.EqualFunc(w.rules(family), resource.DefaultRules(family), resource.Rule.Same)
 }
 
 // lostRules reports whether a node has some of the rules of its start, and no others.
 func (w *kernel) lostRules(family int) bool {
-	rules, usual := w.rules(family), usualRules(family)
+	rules, usual := w.rules(family), resource.DefaultRules(family)
 	return len(rules) < len(usual) && fewer(usual, rules)
-}
-
-func usualRules(family int) []resource.Rule {
-	return slices.DeleteFunc(resource.DefaultRules(), func(r resource.Rule) bool { return r.Family != family })
 }
