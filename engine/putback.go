@@ -106,6 +106,7 @@ func (e Edit) TakeBack(found, now resource.State) (back Edit, left resource.Diff
 			left = append(left, resource.Change{Key: d.Key, Before: d.After, After: now[d.Key]})
 		}
 	}
+	resource.MoveUpRules(after) // those that somebody has added behind
 	return Edit{Want: want, Query: e.Query, Before: now, After: after, Settle: e.Settle, Undo: true, Run: e.Run, By: e.By}, left
 }
 

@@ -192,6 +192,26 @@ func PlaceRules(now []Rule, family int, priority uint32, want State) []Rule {
 	return out
 }
 
+// MoveUpRules gives the rules of s the places that the kernel would: where one is
+// gone, those behind it of its priority move up.
+func MoveUpRules(s State) {
+	seen := map[Key]bool{} // the first of each priority
+	for _, r := range All[Rule](s) {
+		first := RuleKey(r.Family, r.Priority, 0)
+		if seen[first] {
+			continue
+		}
+		seen[first] = true
+		rules := RulesAt(s, r.Family, r.Priority)
+		for _, rule := range rules {
+			delete(s, rule.Key())
+		}
+		for _, rule := range PlaceRules(rules, r.Family, r.Priority, nil) {
+			s[rule.Key()] = rule
+		}
+	}
+}
+
 // DefaultRules are the rules of a family that a node has from its start on.
 func DefaultRules(family int) []Rule {
 	rule := func(priority uint32, t Table) Rule {
