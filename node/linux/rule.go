@@ -89,30 +89,12 @@ func decodeRule(msg []byte) resource.Rule {
 			r.Dst = netip.PrefixFrom(addr(a), int(msg[1]))
 		case unix.FRA_SRC:
 			r.Src = netip.PrefixFrom(addr(a), int(msg[2]))
-		case unix.FRA_IIFNAME:
-			r.IIF = text(a)
-		case unix.FRA_OIFNAME:
-			r.OIF = text(a)
 		case unix.FRA_GOTO:
 			r.Goto = u32(a)
 		case unix.FRA_PRIORITY:
 			r.Priority = u32(a)
-		case unix.FRA_FWMARK:
-			r.Mark = u32(a)
-		case unix.FRA_FWMASK:
-			r.Mask = u32(a)
 		case unix.FRA_TABLE:
 			table = u32(a)
-		case unix.FRA_L3MDEV:
-			r.L3MDev = u8(a) != 0
-		case unix.FRA_UID_RANGE:
-			r.UIDs = &resource.Range{First: u32(a), Last: native.Uint32(value(a)[4:])}
-		case unix.FRA_IP_PROTO:
-			r.IPProto = u8(a)
-		case unix.FRA_SPORT_RANGE:
-			r.SPorts = ports(a)
-		case unix.FRA_DPORT_RANGE:
-			r.DPorts = ports(a)
 		case unix.FRA_PROTOCOL:
 			r.Proto = resource.Proto(u8(a))
 		case unix.FRA_SUPPRESS_PREFIXLEN:
@@ -123,12 +105,10 @@ func decodeRule(msg []byte) resource.Rule {
 			if u32(a) != unset {
 				extra.add(kind, a)
 			}
-		case fraSPortMask, fraDPortMask:
-			if native.Uint16(value(a)) != 0xffff { // which it is for one port
+		default:
+			if !decodeMatch(&r, kind, a) {
 				extra.add(kind, a)
 			}
-		default:
-			extra.add(kind, a)
 		}
 	}
 	if r.Action == resource.RuleLookup {
@@ -136,6 +116,36 @@ func decodeRule(msg []byte) resource.Rule {
 	}
 	r.Extra = extra.raw()
 	return r
+}
+
+// decodeMatch reads an attribute of a rule that says which packets it is for,
+// and reports whether it is one that has a field, or says nothing.
+func decodeMatch(r *resource.Rule, kind uint16, a []byte) bool {
+	switch kind {
+	case unix.FRA_IIFNAME:
+		r.IIF = text(a)
+	case unix.FRA_OIFNAME:
+		r.OIF = text(a)
+	case unix.FRA_FWMARK:
+		r.Mark = u32(a)
+	case unix.FRA_FWMASK:
+		r.Mask = u32(a)
+	case unix.FRA_L3MDEV:
+		r.L3MDev = u8(a) != 0
+	case unix.FRA_UID_RANGE:
+		r.UIDs = &resource.Range{First: u32(a), Last: native.Uint32(value(a)[4:])}
+	case unix.FRA_IP_PROTO:
+		r.IPProto = u8(a)
+	case unix.FRA_SPORT_RANGE:
+		r.SPorts = ports(a)
+	case unix.FRA_DPORT_RANGE:
+		r.DPorts = ports(a)
+	case fraSPortMask, fraDPortMask:
+		return native.Uint16(value(a)) == 0xffff // which it is for one port
+	default:
+		return false
+	}
+	return true
 }
 
 // ports reads a struct fib_rule_port_range.
