@@ -194,7 +194,7 @@ func inOrder(s resource.State) []resource.Rule {
 // its start: the kernel looks a next hop up by them.
 func ownRules(ctx context.Context, n engine.Reader, family int) bool {
 	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindRule, Family: family}})
-	return err == nil && !slices.EqualFunc(inOrder(s), resource.DefaultRules(family), resource.Rule.Same)
+	return err == nil && !slices.EqualFunc(inOrder(s), resource.DefaultRulesOf(family), resource.Rule.Same)
 }
 
 // chosenPriority is the one that the kernel gives to a rule without: just before

@@ -212,8 +212,11 @@ func MoveUpRules(s State) {
 	}
 }
 
-// DefaultRules are the rules of a family that a node has from its start on.
-func DefaultRules(family int) []Rule {
+// DefaultRules are the rules that a node has from its start on.
+func DefaultRules() []Rule { return append(DefaultRulesOf(4), DefaultRulesOf(6)...) }
+
+// DefaultRulesOf are those of a family, in the order in which they are tried.
+func DefaultRulesOf(family int) []Rule {
 	rule := func(priority uint32, t Table) Rule {
 		return Rule{Family: family, Priority: priority, Action: RuleLookup, Table: t, Proto: ProtoKernel}
 	}

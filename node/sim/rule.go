@@ -231,11 +231,11 @@ func (w *kernel) follow(f flow, look func(r resource.Rule) (errno string)) (stri
 
 // ownRules reports whether a node has rules of a family that are not those of its start.
 func (w *kernel) ownRules(family int) bool {
-	return !slices.EqualFunc(w.rules(family), resource.DefaultRules(family), resource.Rule.Same)
+	return !slices.EqualFunc(w.rules(family), resource.DefaultRulesOf(family), resource.Rule.Same)
 }
 
 // lostRules reports whether a node has some of the rules of its start, and no others.
 func (w *kernel) lostRules(family int) bool {
-	rules, usual := w.rules(family), resource.DefaultRules(family)
+	rules, usual := w.rules(family), resource.DefaultRulesOf(family)
 	return len(rules) < len(usual) && fewer(usual, rules)
 }
