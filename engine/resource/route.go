@@ -91,9 +91,14 @@ func (r Route) equal(o Route) bool {
 // each link and its addresses: those of one identity are counted by the names of their links.
 // The kernel tries them in an order that nothing depends on, and that cannot be put back.
 func (r Route) ByLink() bool {
+	if r.Proto != ProtoKernel || r.Family() != 6 || len(r.Hops) != 1 {
+		return false
+	}
 	switch r.Type {
 	case Local, Anycast, Multicast:
-		return r.Proto == ProtoKernel && r.Family() == 6 && len(r.Hops) == 1
+		return true
+	case Unicast: // a link-local destination is always looked for on one link
+		return r.Dst.Addr().IsLinkLocalUnicast()
 	}
 	return false
 }

@@ -129,6 +129,16 @@ func group(want resource.State, routes, left []route) ([]routeGroup, error) {
 		if r.Expires && (now == nil || !now.Expires) {
 			return nil, fmt.Errorf("route %s: it has a lifetime, and nothing says how much is left of it", r)
 		}
+		for i, o := range slot { // it is there in another place: the two change places
+			nth := r
+			if nth.Nth = i; i != id.nth && same(*o, route{Route: r}) {
+				if _, named := want[nth.Key()]; !named && slot[id.nth] == nil {
+					delete(slot, i)
+				} else if !named {
+					slot[i] = slot[id.nth]
+				}
+			}
+		}
 		next := &route{Route: r}
 		if r.Expires {
 			next.left = now.left

@@ -186,8 +186,12 @@ type candidate struct {
 
 // byLink is [resource.Route.ByLink].
 func byLink(s *scanned, msg []byte) bool {
-	return s.family == unix.AF_INET6 && s.oif != 0 && resource.Proto(msg[5]) == resource.ProtoKernel &&
-		slices.Contains([]resource.RouteType{resource.Local, resource.Anycast, resource.Multicast}, resource.RouteType(msg[7]))
+	if s.family != unix.AF_INET6 || s.oif == 0 || resource.Proto(msg[5]) != resource.ProtoKernel {
+		return false
+	}
+	dst, _ := netip.AddrFromSlice(s.addr())
+	r := resource.Route{Dst: netip.PrefixFrom(dst, int(s.dstLen)), Type: resource.RouteType(msg[7]), Proto: resource.ProtoKernel, Hops: make([]resource.Hop, 1)}
+	return r.ByLink()
 }
 
 // numberByLink numbers routes of one identity by the names of their links, where they are of that sort.
