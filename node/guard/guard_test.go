@@ -62,6 +62,35 @@ func (m *machine) idle(t testing.TB) {
 	t.Error("the guardian does not leave")
 }
 
+// empty waits until no process is left in the namespace.
+func (m *machine) empty(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(settled); ; time.Sleep(5 * time.Millisecond) {
+		left := nodetest.IP(t, "netns", "pids", m.ns)
+		if left == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("left: %s", left)
+		}
+	}
+}
+
+// A guardian whose folder is taken away leaves.
+func TestGuardianWithoutFolder(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	a := m.agent(t)
+	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(m.dir); err != nil {
+		t.Fatal(err)
+	}
+	a.end()
+	m.empty(t)
+}
+
 const settled = 10 * time.Second // more than anything here takes
 
 func TestUnconfirmedChangeIsPutBack(t *testing.T) {
@@ -338,6 +367,8 @@ func TestDiskFillsUp(t *testing.T) {
 					t.Fatalf("the node says %v", a.memory(t))
 				}
 			}
+			a.end() // and with it, and the guardian, the disk
+			m.empty(t)
 		})
 	}
 }

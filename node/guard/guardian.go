@@ -80,14 +80,15 @@ func Watch(ctx context.Context, k Kernel, dir string) error {
 		ready.Close()          //nolint:errcheck // a pipe
 	}
 	relieved := n.outlast(ctx)
+	leave := func() {
+		if underSystemd() {
+			notAtBoot()
+		}
+		watch.Close() //nolint:errcheck // a lock
+	}
 	for {
-		wait, done, err := n.look(ctx)
-		if done != nil {
-			if underSystemd() {
-				notAtBoot()
-			}
-			watch.Close() //nolint:errcheck // before the other, so that whoever arms next starts another
-			done.Close()  //nolint:errcheck // a lock
+		wait, err := n.look(ctx, leave)
+		if wait == 0 {
 			return err
 		}
 		select {
@@ -128,26 +129,30 @@ func (n *Node) outlast(ctx context.Context) <-chan struct{} {
 	return relieved
 }
 
-// look does what is due and returns how long nothing will be. Once nothing
-// waits it returns the lock, which it holds then.
-func (n *Node) look(ctx context.Context) (wait time.Duration, done *os.File, err error) {
+// look does what is due and returns how long nothing will be; 0: nothing waits
+// any more, or the folder is gone. In that case it has called leave while no
+// agent could arm anything, so that the next one that does starts another guardian.
+func (n *Node) look(ctx context.Context, leave func()) (wait time.Duration, err error) {
 	r, _ := n.folder.pending()
 	if r != nil && r.left(n.folder.now()) > 0 && !r.cut() {
-		return min(lookEvery, r.left(n.folder.now())), nil, nil
+		return min(lookEvery, r.left(n.folder.now())), nil
 	}
-	lock, _ := n.folder.tryLock(lockName)
-	if lock == nil {
+	lock, err := n.folder.tryLock(lockName)
+	switch {
+	case err != nil && r == nil:
+		return 0, err
+	case lock == nil:
 		if r != nil && r.left(n.folder.now()) < -patience {
 			n.folder.kill(lockName)
 		}
-		return aliveEvery, nil, nil
-	}
-	r, err = n.folder.pending()
-	if r == nil {
-		return 0, lock, err
+		return aliveEvery, nil
 	}
 	defer lock.Close() //nolint:errcheck // a lock
-	return aliveEvery, nil, n.act(ctx, r)
+	if r, err = n.folder.pending(); r == nil {
+		leave()
+		return 0, err
+	}
+	return aliveEvery, n.act(ctx, r)
 }
 
 // act does what is due of r. The caller holds the lock, so that no agent is at work.
