@@ -33,7 +33,12 @@ func TestCutsOfEdits(t *testing.T) {
 	}
 	for _, c := range []editCase{
 		{"restart", "", func(*sessionWorld) engine.Edit { return engine.Edit{Restart: "eth1"} }, 140},
-		{"restart of the other link", "", func(*sessionWorld) engine.Edit { return engine.Edit{Restart: "eth0"} }, 40},
+		{"IPv4 address gone", "", func(*sessionWorld) engine.Edit {
+			return engine.Edit{Want: resource.State{resource.AddrKey("eth1", netip.MustParsePrefix("10.98.0.2/16")): nil}}
+		}, 80},
+		{"IPv6 address gone", "", func(*sessionWorld) engine.Edit {
+			return engine.Edit{Want: resource.State{resource.AddrKey("eth1", netip.MustParsePrefix("fd00:98::2/64")): nil}}
+		}, 80},
 		{"link down", "-n NODE route del default", func(w *sessionWorld) engine.Edit { return link(w, "eth1", false) }, 140},
 		{"IPv4 route gone", "-n NODE route del default", func(*sessionWorld) engine.Edit { return gone("10.20.0.0/16") }, 20},
 		{"IPv6 route gone", "", func(*sessionWorld) engine.Edit { return gone("fd00:20::/64") }, 20},
