@@ -34,7 +34,7 @@ const (
 	overMemory     = `limit memory = 256MB`
 	overTime       = `ran for 2s without asking`
 	overSteps      = `limit steps = 10000000`
-	tooDeep        = `too deeply`
+	tooDeep        = `too deeply|excessive nesting`
 	// Which limit a script hits first can depend on how fast the machine is.
 	overAny = overMemory + `|` + overTime + `|` + overSteps + `|larger than memory|` + tooDeep
 	forged  = `the evaluator said what it must not`
@@ -215,7 +215,7 @@ func valueAttacks() []attack {
 	add("index of lists", `|`+overAny, "l = [[0] * 1000] * 100000\nfor i in range(1000):\n    l.index([1] * 1000) if [1] * 1000 in l else 0")
 	add("hash of shared tuples", overTime, dag+"{t: 1}")
 	add("hash of shared tuples in a set", overTime, dag+"set([t])")
-	add("hash of a deep tuple", tooDeep, "t = ()\nfor _ in range(700000):\n    t = (t,)\n{t: 1}")
+	add("hash of a deep tuple", `|`+tooDeep, "t = ()\nfor _ in range(700000):\n    t = (t,)\n{t: 1}")
 	add("comparing shared tuples", overAny+`|depth`, dag+"u = t\nt == (u, u)")
 	add("comparing shared lists", `|`+overAny+`|recursion|depth`, "a = [1]\nb = [1]\nfor _ in range(8):\n    a = [a] * 9\n    b = [b] * 9\na == b")
 	add("ordering shared lists", `|`+overAny+`|recursion|depth`, "a = [1]\nb = [1]\nfor _ in range(8):\n    a = [a] * 9\n    b = [b] * 9\na < b")
@@ -292,14 +292,14 @@ func builtinAttacks() []attack {
 	add("print of shared lists", overAny, lists+"print(t)")
 	add("print of what moves the cursor", "", "print('\\033[2J\\033]0;x\\007\\r')")
 	add("print of many arguments", overAny, "print(*['x' * 10000] * 100000)")
-	add("argument of 5 MB", `more than 4 MB`, "node.echo('x' * 5000000)")
-	add("argument of 3 MB", `a script can take`, "node.echo('x' * 3000000)")
+	add("argument of 5 MB", `an operation can take`, "node.echo('x' * 5000000)")
+	add("argument of 3 MB", `an operation can take`, "node.echo('x' * 3000000)")
 	add("argument that is deep", `nested more than 64 deep`, "t = []\nfor _ in range(100000):\n    t = [t]\nnode.echo(t)")
-	add("argument that is shared", overAny+`|nested more|more than 4 MB`, "t = ['x' * 1000]\nfor _ in range(40):\n    t = [t, t]\nnode.echo(t)")
+	add("argument that is shared", overAny+`|nested more|can take`, "t = ['x' * 1000]\nfor _ in range(40):\n    t = [t, t]\nnode.echo(t)")
 	add("argument that holds itself", `nested more`, "l = []\nl.append(l)\nnode.echo(l)")
 	add("argument that is a large number", `out of range`, "node.echo(1 << 500)")
-	add("argument that is a large dict", `more than 4 MB|`+overAny, "node.echo({str(i): 'x' for i in range(400000)})")
-	add("argument with 200,000 hops", `|more than 4 MB|`+overAny+`|via`, "node.route.add(dst = '10.0.0.0/8', hops = [{'via': '10.0.0.1'}] * 200000)")
+	add("argument that is a large dict", `can take|`+overAny, "node.echo({str(i): 'x' for i in range(400000)})")
+	add("argument with 200,000 hops", `can take`, "node.route.add(dst = '10.0.0.0/8', hops = [{'via': '10.0.0.1'}] * 200000)")
 	add("arguments by the thousand", `takes|unexpected`, "node.facts(*range(100000))")
 	add("keywords by the thousand", `unexpected argument`, "node.facts(**{'k%d' % i: i for i in range(100000)})")
 	add("keyword of a megabyte", `unexpected argument`, "node.facts(**{'k' * 1000000: 1})")
@@ -370,7 +370,7 @@ func sourceAttacks() []attack {
 	add("comprehensions in each other", `|`+overAny, "x = "+long("[", 900)+"1"+long(" for a in [1]]", 900))
 	add("many functions", "", lines(8_000, "def f%d(): pass"))
 	add("many names", "", lines(18_000, "n%d = 1"))
-	add("many arguments", `|`+overAny, "x = max("+long("1,", n)+")")
+	add("many arguments", `|limit is 255|`+overAny, "x = max("+long("1,", n)+")")
 	add("many parameters", `|`+overAny, "def f("+listed(20_000, "p%d,")+"): pass")
 	add("many keywords", `got`, "x = dict("+listed(20_000, "k%d=1,")+").nope(")
 	add("a large dict", `|`+overAny, "x = {"+listed(18_000, "%d:1,")+"}")
@@ -388,7 +388,7 @@ func sourceAttacks() []attack {
 	add("comments", "", long("#\n", 120_000))
 	add("backslashes", `|.`, "x = "+long("\\\n", n)+"1")
 	add("tabs", `.`, "if 1:\n\tpass\n        pass\n")
-	add("semicolons", `|got`, "x = 1"+long(";x=1", 60_000))
+	add("semicolons", `|got|reassign`, "x = 1"+long(";x=1", 60_000))
 	add("assignments", `|.`, long("x=", n)+"1")
 	add("comparisons", `.`, "x = 1"+long("<1", n))
 	add("slices", `|.`, "x = [1]"+long("[:]", 80_000))
@@ -397,7 +397,7 @@ func sourceAttacks() []attack {
 	add("257 KB", `a file can have 262144`, long("#", 257<<10))
 	add("20 MB", `a file can have 262144`, "x = 1"+long("+1", 10<<20))
 	add("freezing shared tuples", overTime, "def f():\n    t = (1,)\n    for _ in range(60):\n        t = (t, t)\n    return t\nx = f()")
-	add("a global that is deep", tooDeep, "def f():\n    t = []\n    for _ in range(700000):\n        t = [t]\n    return t\nx = f()")
+	add("a global that is deep", `|`+tooDeep, "def f():\n    t = []\n    for _ in range(700000):\n        t = [t]\n    return t\nx = f()")
 	add("top level without end", overSteps, "x = [0 for _ in range(1 << 40) if False]")
 	out = append(out, attack{
 		name: "source: top level that prints", steps: 20_000, want: `limit steps = 20000`,
