@@ -2,6 +2,7 @@
 // prints a table of ratios.
 //
 //	go run ./bench bin/runbook
+//	go run ./bench -sandbox 10000	# what the sandbox of scripts costs; needs nothing
 //
 // Everything runs in one interleaved series, round after round, so that a
 // machine that is slow for a while is slow for all: the ratios hold where the
@@ -27,6 +28,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"runbook/builtins"
+	"runbook/engine/script"
 	"runbook/lab"
 )
 
@@ -34,11 +37,22 @@ func main() {
 	if lab.IsChild() {
 		lab.ChildMain()
 	}
+	if script.IsEvaluator() {
+		script.Main(builtins.Operations, nil)
+	}
 	nodes := flag.Int("nodes", 50, "nodes of the lab")
 	rounds := flag.Int("rounds", 9, "rounds of the series")
+	planned := flag.Int("sandbox", 0, "instead of all else, measure the sandbox of scripts with a plan of `N` simulated nodes")
 	flag.Parse()
+	if *planned > 0 {
+		if err := sandbox(*planned); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-nodes N] [-rounds N] RUNBOOK")
+		fmt.Fprintln(os.Stderr, "usage: bench [-nodes N] [-rounds N] RUNBOOK, or bench -sandbox N")
 		os.Exit(1)
 	}
 	if err := run(flag.Arg(0), *nodes, *rounds); err != nil {

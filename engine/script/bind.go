@@ -57,6 +57,11 @@ func (b *binding) call(s *starlark.Thread, _ *starlark.Builtin, args starlark.Tu
 	if err != nil {
 		return nil, invalid("", "%s: %s", b.name, clean(err.Error()))
 	}
+	if len(raw) > maxArgs {
+		e := invalid("", "%s: the arguments have %d bytes, and an operation can take %d", b.name, len(raw), maxArgs)
+		e.Code = engine.LimitHit
+		return nil, e
+	}
 	answer, err := threadOf(s).ask(frame{Type: tCall, Name: b.name, Value: raw, Pos: here(s)})
 	if err != nil {
 		return nil, err

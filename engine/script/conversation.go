@@ -100,6 +100,9 @@ func (c *conversation) answer(ctx context.Context, f frame) (frame, error) {
 // call has the host do what the script asks. The arguments are decoded and
 // encoded again, so that equal calls are equal bytes whoever wrote them.
 func (c *conversation) call(ctx context.Context, f frame) (frame, error) {
+	if len(f.Value) > maxArgs {
+		return frame{}, fmt.Errorf("call of %q with arguments of %d bytes, which can have %d", f.Name, len(f.Value), maxArgs)
+	}
 	op, err := c.p.cfg.Ops.Decode(f.Name, f.Value)
 	if err != nil {
 		return frame{}, fmt.Errorf("call of %q at %s: %w", f.Name, f.Pos, err)
@@ -114,8 +117,8 @@ func (c *conversation) call(ctx context.Context, f frame) (frame, error) {
 		return c.failed(f, err), nil
 	}
 	b, err := json.Marshal(v)
-	if err == nil && len(b) > maxFrame/2 {
-		err = engine.LimitHit.Errorf("the result has %d bytes, and a script can take %d", len(b), maxFrame/2)
+	if err == nil && len(b) > maxArgs {
+		err = engine.LimitHit.Errorf("the result has %d bytes, and a script can take %d", len(b), maxArgs)
 	}
 	if err != nil {
 		e := *engine.AsError(err)

@@ -3,7 +3,7 @@
 // A script is not trusted to end, or to be modest: Starlark's own limits (steps
 // and cancellation) do not see what its built-in functions do. All of it, the
 // parsing too, therefore happens in an evaluator: the same program, executed
-// again, without files, network or environment, under a memory limit, and
+// again, confined by the kernel to memory, computing and two pipes, and
 // killed by this side, the controller, when it runs too long without asking.
 //
 //	controller                              evaluator ([Main])
@@ -18,7 +18,7 @@
 // is checked before it is believed. It ends with the controller, and the
 // controller is never blocked by it.
 //
-// The controller's side is program.go, process.go, source.go and params.go; the
-// evaluator's is evaluator.go and all that mentions Starlark. They share
-// frame.go.
+// The controller's side is program.go, conversation.go, turns.go, process.go,
+// source.go and params.go; the evaluator's is evaluator.go, confine.go and all
+// that mentions Starlark. They share frame.go.
 package script

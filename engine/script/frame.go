@@ -21,6 +21,7 @@ import (
 
 const (
 	maxFrame = 4 << 20 // bytes; both ways
+	maxArgs  = 2 << 20 // bytes of one call's arguments, or of its result
 	maxText  = 4 << 10 // bytes of an error, a hint, a printed line
 )
 

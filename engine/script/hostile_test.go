@@ -42,7 +42,7 @@ func hostile() []hostileScript {
 		{"long number", "def run(node, p):\n    int('9' * 100000000)\n", deadline, engine.LimitHit, "books/main.star:1:"},
 		{"error text", "def run(node, p):\n    t = ('x',)\n    for _ in range(18):\n        t = (t, t)\n    {}[t]\n", "key ", engine.Invalid, "books/main.star:5:"},
 		{"print", "def run(node, p):\n    for _ in range(1 << 40):\n        print('x' * 100000)\n", "limit steps", engine.LimitHit, "books/main.star:"},
-		{"big argument", "def run(node, p):\n    node.echo('x' * 5000000)\n", "more than 4 MB", engine.Invalid, "books/main.star:2:"},
+		{"big argument", "def run(node, p):\n    node.echo('x' * 5000000)\n", "an operation can take", engine.LimitHit, "books/main.star:2:"},
 		{"big result", "def run(node, p):\n    node.echo('x' * 3000000)\n", "can take", engine.LimitHit, "books/main.star:2:"},
 		{"deep hash", "def run(node, p):\n    node.facts()\n    t = ()\n    for _ in range(1000000):\n        t = (t,)\n    {t: 1}\n", "nests values or expressions too deeply", engine.LimitHit, "books/main.star:"},
 		{"many functions", chain(700), "functions call functions more than 500 deep", engine.Invalid, "books/main.star:"},

@@ -34,6 +34,8 @@ const (
 	wantDuration = `a duration such as "30s"`
 )
 
+const maxParam = 256 << 10 // bytes of one on the command line
+
 // BindParams makes values of the texts in args, as h declares its parameters:
 // a string, int64 or bool for each, in the one spelling that it has (a prefix
 // and an address as netip prints it, a duration as Go does), or nil where the
@@ -46,10 +48,12 @@ func BindParams(h engine.Header, args map[string]string) (map[string]any, error)
 		names = append(names, p.Name)
 		text, given := args[p.Name]
 		switch {
+		case len(text) > maxParam:
+			return nil, engine.Invalid.Errorf("parameter %s has %d bytes, and can have %d", p.Name, len(text), maxParam)
 		case given:
 			v, err := parseParam(p, text)
 			if err != nil {
-				return nil, engine.Invalid.Errorf("parameter %s: %w", p.Name, err)
+				return nil, engine.Invalid.Errorf("parameter %s: %s", p.Name, clean(err.Error()))
 			}
 			values[p.Name] = v
 		case p.Required:
@@ -78,6 +82,7 @@ func BindParams(h engine.Header, args map[string]string) (map[string]any, error)
 }
 
 func unknownParam(name string, names []string) error {
+	name = clean(name)
 	e := engine.Invalid.Errorf("the runbook has no parameter %s%s", name, didYouMean(name, names))
 	e.Hint = "it has none"
 	if len(names) > 0 {

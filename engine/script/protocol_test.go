@@ -24,6 +24,15 @@ func lie(how string) {
 		say(text)
 		time.Sleep(time.Hour)
 	}
+	if what, ok := strings.CutPrefix(how, "flood:"); ok {
+		answered()
+		say(header)
+		answered() // the limits
+		answered() // the parameters
+		answered() // the run
+		flood(what)
+		time.Sleep(time.Hour)
+	}
 	switch how {
 	case "oversized":
 		os.Stdout.Write([]byte{0xff, 0xff, 0xff, 0xff})
@@ -46,6 +55,7 @@ func lie(how string) {
 	if text, ok := strings.CutPrefix(how, "run:"); ok { // said in a run
 		answered()
 		say(header)
+		answered() // the limits
 		answered() // the parameters
 		answered() // the run
 		for _, line := range strings.Split(text, "\n") {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+	"unicode/utf8"
 
 	"runbook/engine"
 )
@@ -68,6 +69,9 @@ func (t *tree) load(name string) (string, error) {
 	text, err := t.text(name)
 	if err != nil || t.loaded[name] {
 		return text, err
+	}
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) { // Starlark would take a NUL for the end
+		return "", errors.New("it is not text: it has NUL bytes, or is not UTF-8")
 	}
 	if t.bytes+len(text) > maxTexts {
 		return "", fmt.Errorf("the files of a runbook can have %d bytes together, and with this one they have %d", maxTexts, t.bytes+len(text))

@@ -32,7 +32,7 @@ var may = map[string][]string{
 	"internal":           {"engine", "node"}, // helpers of tests
 	"cmd/runbook":        {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "rehearse", "lab", "tui", "runbooks", "internal/spell"},
 	"cmd/runbook-agent":  {"node/agent"},
-	"bench":              {"lab"},
+	"bench":              {"engine", "engine/script", "engine/rollout", "builtins", "node/sim", "lab"},
 }
 
 // exact names the packages that stand for themselves alone in a list above.
