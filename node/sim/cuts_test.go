@@ -268,7 +268,7 @@ func TestCutsByRules(t *testing.T) {
 	past := resource.Rule{Family: 4, Priority: 50, Src: netip.MustParsePrefix("10.99.0.2/32"), Action: resource.RuleGoto, Goto: 32767}
 	viaNine := inTable(route("0.0.0.0/0", "10.98.0.9"), 100, 0)
 	with := func(rs ...resource.Resource) resource.State {
-		for _, r := range append(resource.DefaultRules(4), resource.DefaultRules(6)...) {
+		for _, r := range resource.DefaultRules() {
 			rs = append(rs, r)
 		}
 		return cutNode(rs...)

@@ -64,7 +64,7 @@ func Loopback() resource.State {
 		local("127.255.255.255/32", resource.Broadcast, resource.ScopeLink, "127.0.0.1"),
 		local("::1/128", resource.Local, resource.ScopeGlobal, ""),
 	)
-	for _, r := range append(resource.DefaultRules(4), resource.DefaultRules(6)...) {
+	for _, r := range resource.DefaultRules() {
 		s[r.Key()] = r
 	}
 	return s
