@@ -77,12 +77,13 @@ func TestAnEndedRunIsChargedForWhatItDid(t *testing.T) {
 	if err := j.End(t.Context(), id, engine.Outcome{Exit: 6, Nodes: failed}); err != nil {
 		t.Fatal(err)
 	}
-	_, used, err := reserve(t, j, book)
+	_, _, err = reserve(t, j, book)
 	if err == nil || !strings.Contains(err.Error(), "2 nodes failed by this runbook") {
 		t.Fatalf("two failures where one is allowed: %v", err)
 	}
 	book.Limits = nil
-	if _, used, err = reserve(t, j, book); err != nil || used[engine.LimitNodesPerHour] != 2+5 || used[engine.LimitChangesPerHour] != 3+10 {
+	_, used, err := reserve(t, j, book)
+	if err != nil || used[engine.LimitNodesPerHour] != 2+5 || used[engine.LimitChangesPerHour] != 3+10 {
 		t.Errorf("used %v: %v", used, err)
 	}
 }

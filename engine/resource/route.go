@@ -71,7 +71,11 @@ func (r Route) Key() Key {
 	if r.TOS != 0 {
 		b = fmt.Appendf(b, " tos %#x", r.TOS)
 	}
-	if r.Nth != 0 {
+	switch {
+	case r.ByLink():
+		b = append(b, " dev "...)
+		b = append(b, r.Hops[0].Dev...)
+	case r.Nth != 0:
 		b = fmt.Appendf(b, " #%d", r.Nth+1)
 	}
 	return Key(b)
@@ -88,7 +92,7 @@ func (r Route) equal(o Route) bool {
 }
 
 // ByLink reports whether r is one of the IPv6 routes that the kernel makes of
-// each link and its addresses: those of one identity are counted by the names of their links.
+// each link and its addresses: those of one identity are told apart by their links.
 // The kernel tries them in an order that nothing depends on, and that cannot be put back.
 func (r Route) ByLink() bool {
 	if r.Proto != ProtoKernel || r.Family() != 6 || len(r.Hops) != 1 {

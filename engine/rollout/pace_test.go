@@ -65,7 +65,7 @@ func TestDisruptiveAtATime(t *testing.T) {
 		t.Error("two are disrupted at a time")
 	}
 	done()
-	if done, ok = c.start(t.Context(), stop, planOf(1, true), nil); !ok {
+	if _, ok = c.start(t.Context(), stop, planOf(1, true), nil); !ok {
 		t.Fatal("the second does not start after the first")
 	}
 	close(stop)

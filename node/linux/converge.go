@@ -227,6 +227,9 @@ func converge(now, want []route) []message {
 		}
 		return out
 	}
+	if len(now) == 0 && len(want) == 1 && want[0].ByLink() { // beside those of other links
+		return []message{routeMessage(unix.RTM_NEWROUTE, create|unix.NLM_F_APPEND, want[0])}
+	}
 	kept := 0
 	for kept < min(len(now), len(want)) && same(now[kept], want[kept]) {
 		kept++

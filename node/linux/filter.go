@@ -4,11 +4,9 @@ package linux
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -178,10 +176,8 @@ func (n *Node) routes(ctx context.Context, q resource.Query, max int) ([]route, 
 
 // candidate is the message of a route that a filter let pass.
 type candidate struct {
-	msg    []byte // nil: none did
-	nth    int
-	oif    uint32
-	byLink bool
+	msg []byte
+	nth int
 }
 
 // byLink is [resource.Route.ByLink].
@@ -192,21 +188,6 @@ func byLink(s *scanned, msg []byte) bool {
 	dst, _ := netip.AddrFromSlice(s.addr())
 	r := resource.Route{Dst: netip.PrefixFrom(dst, int(s.dstLen)), Type: resource.RouteType(msg[7]), Proto: resource.ProtoKernel, Hops: make([]resource.Hop, 1)}
 	return r.ByLink()
-}
-
-// numberByLink numbers routes of one identity by the names of their links, where they are of that sort.
-func numberByLink(same []candidate, n *Node) {
-	if len(same) < 2 || slices.ContainsFunc(same, func(c candidate) bool { return !c.byLink }) {
-		return
-	}
-	links := map[uint32]string{}
-	for _, c := range same {
-		links[c.oif], _ = n.linkName(c.oif) // one that is gone comes first: the next read will not see it
-	}
-	slices.SortStableFunc(same, func(a, b candidate) int { return cmp.Compare(links[a.oif], links[b.oif]) })
-	for i := range same {
-		same[i].nth = i
-	}
 }
 
 // errTooMany says that there are more routes than were asked for at most.
@@ -231,42 +212,34 @@ func (n *Node) dumpRoutes(ctx context.Context, family uint8, fs []filter, max in
 	defer stop()
 	var out []candidate
 	var last identity
-	var same []candidate // of this identity
-	add := func() {
-		numberByLink(same, n)
-		for _, c := range same {
-			if c.msg != nil {
-				out = append(out, c)
-			}
-		}
-		same = same[:0]
-	}
-	matched := 0
-	start := func() { out, last, same, matched = nil, identity{}, nil, 0 }
+	var nth int // of this identity
+	start := func() { out, last, nth = nil, identity{}, 0 }
 	err := n.dump(ctx, unix.RTM_GETROUTE, req, unix.RTM_NEWROUTE, start, func(msg []byte) {
 		s, ok := scan(msg)
 		if !ok || s.family != family { // a kernel without IPv6 answers with IPv4
 			return
 		}
 		if s.identity != last {
-			add()
-			last = s.identity
+			last, nth = s.identity, 0
 		}
-		c := candidate{nth: len(same), oif: s.oif, byLink: byLink(&s, msg)}
+		c := candidate{nth: nth}
+		if byLink(&s, msg) { // it is told apart by its link, and does not count
+			c.nth = 0
+		} else {
+			nth++
+		}
 		for i := range fs {
 			if fs[i].match(&s) {
-				if matched > max {
+				if len(out) > max {
 					stop()
 					return
 				}
-				matched++
 				c.msg = bytes.Clone(msg)
-				break
+				out = append(out, c)
+				return
 			}
 		}
-		same = append(same, c)
 	})
-	add()
 	if len(out) > max {
 		return nil, errTooMany
 	}

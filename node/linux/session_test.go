@@ -69,8 +69,8 @@ func TestSessions(t *testing.T) {
 		"10.98.0.2: 3 with 10.98.0.2:443 dev lo: route 10.98.0.2/32 table 255 metric 0",
 		"10.98.0.2: 3 with clients of port 443 at 10.98.0.2 dev lo: route 10.98.0.2/32 table 255 metric 0",
 		"10.99.0.2: 3 with clients of port 443 at 10.99.0.1 dev eth0: route 10.99.0.0/16 table 254 metric 0",
-		"::1: 1 with [::1]:443 dev lo: route ::1/128 table 255 metric 0",
-		"::1: 1 with clients of port 443 at ::1 dev lo: route ::1/128 table 255 metric 0",
+		"::1: 1 with [::1]:443 dev lo: route ::1/128 table 255 metric 0 dev lo",
+		"::1: 1 with clients of port 443 at ::1 dev lo: route ::1/128 table 255 metric 0 dev lo",
 		"fd00:98::2: 3 with [fd00:20::1]:5432 dev eth1: route fd00:20::/64 table 254 metric 1024",
 		"fd00:98::2: 3 with [fd00:98::1]:5432 dev eth1: route fd00:98::/64 table 254 metric 256",
 		"invalid IP: runbook's own, whose way could not be told: ", // this process has nothing to do with the namespace

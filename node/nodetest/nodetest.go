@@ -302,22 +302,22 @@ func testUnpredictable(t *testing.T, f Factory) {
 	extra, nhid, second := dev("10.20.0.0/16", "eth1"), dev("10.20.0.0/16", "eth1"), dev("10.20.0.0/16", "eth1")
 	extra.Extra, nhid.NHID, second.Nth = resource.Raw{4, 0, 8, 0}, 7, 1
 	for name, want := range map[string]resource.State{
-		"a nexthop object":     resource.Of(resource.Nexthop{ID: 7, Family: 4, Blackhole: true, Proto: resource.ProtoStatic}),
-		"a rule of a tunnel":   resource.Of(tunnel),
-		"a rule without table": resource.Of(rule(4, 100, lookup(0))),
-		"a learned neighbour":  resource.Of(learned),
-		"a neighbour of lo":    resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.Dev = "lo" })),
-		"a neighbour's MAC":    resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.MAC = "" })),
-		"a proxy everywhere":   resource.Of(neigh(proxied(gw4), func(n *resource.Neigh) { n.Dev = "" })),
-		"a link":               change(resource.LinkKey("eth1"), nil),
-		"unknown attributes":   resource.Of(extra),
-		"a route over one":     resource.Of(nhid),
-		"a second route":       resource.Of(second),
-		"one of two equals":    change(resource.RouteKey(prefix("fe80::/64"), resource.TableMain, 256), nil),
-		"a local route":        change(resource.RouteKey(prefix("10.98.0.2/32"), resource.TableLocal, 0), nil),
-		"over the loopback":    resource.Of(dev("10.20.0.0/16", "lo")),
-		"another family's hop": resource.Of(via("10.20.0.0/16", "fe80::1", "eth1")),
-		"IPv6 beyond length":   resource.Of(dev("fd00:20::1/64", "eth1")),
+		"a nexthop object":          resource.Of(resource.Nexthop{ID: 7, Family: 4, Blackhole: true, Proto: resource.ProtoStatic}),
+		"a rule of a tunnel":        resource.Of(tunnel),
+		"a rule without table":      resource.Of(rule(4, 100, lookup(0))),
+		"a learned neighbour":       resource.Of(learned),
+		"a neighbour of lo":         resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.Dev = "lo" })),
+		"a neighbour's MAC":         resource.Of(neigh(permanent(gw4), func(n *resource.Neigh) { n.MAC = "" })),
+		"a proxy everywhere":        resource.Of(neigh(proxied(gw4), func(n *resource.Neigh) { n.Dev = "" })),
+		"a link":                    change(resource.LinkKey("eth1"), nil),
+		"unknown attributes":        resource.Of(extra),
+		"a route over one":          resource.Of(nhid),
+		"a second route":            resource.Of(second),
+		"one that the kernel makes": change(metric(proto(dev("fe80::/64", "eth1"), resource.ProtoKernel), 256).Key(), nil),
+		"a local route":             change(resource.RouteKey(prefix("10.98.0.2/32"), resource.TableLocal, 0), nil),
+		"over the loopback":         resource.Of(dev("10.20.0.0/16", "lo")),
+		"another family's hop":      resource.Of(via("10.20.0.0/16", "fe80::1", "eth1")),
+		"IPv6 beyond length":        resource.Of(dev("fd00:20::1/64", "eth1")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := engine.Edit{Want: want}

@@ -35,20 +35,20 @@ func testRead(t *testing.T, f Factory) {
 			"route 10.98.0.0/16 table 254 metric 0", "route 10.98.0.2/32 table 255 metric 0",
 		}},
 		{"covers IPv6", resource.Query{{Kind: route, Covers: addr("fd00:98::2")}}, []resource.Key{
-			"route fd00:98::/64 table 254 metric 256", "route fd00:98::2/128 table 255 metric 0",
+			"route fd00:98::/64 table 254 metric 256", "route fd00:98::2/128 table 255 metric 0 dev eth1",
 		}},
 		{"one of two hops", resource.Query{{Kind: route, Name: "eth0", Family: 4, Table: resource.TableMain}}, []resource.Key{
 			two.Key(), "route 10.99.0.0/16 table 254 metric 0",
 		}},
 		{"of one identity", resource.Query{{Kind: route, Dst: prefix("fe80::/64")}}, []resource.Key{
-			"route fe80::/64 table 254 metric 256", "route fe80::/64 table 254 metric 256 #2",
+			"route fe80::/64 table 254 metric 256 dev eth0", "route fe80::/64 table 254 metric 256 dev eth1",
 		}},
 		{"the second of one identity", resource.Query{{Kind: route, Dst: prefix("fe80::/64"), Name: "eth1"}}, []resource.Key{
-			"route fe80::/64 table 254 metric 256 #2",
+			"route fe80::/64 table 254 metric 256 dev eth1",
 		}},
 		{"a family", resource.Query{{Kind: route, Family: 6, Table: resource.TableMain}}, []resource.Key{
 			"route fd00:98::/64 table 254 metric 256",
-			"route fe80::/64 table 254 metric 256", "route fe80::/64 table 254 metric 256 #2",
+			"route fe80::/64 table 254 metric 256 dev eth0", "route fe80::/64 table 254 metric 256 dev eth1",
 		}},
 		{"a link", resource.Query{{Kind: resource.KindLink, Name: "eth1"}}, []resource.Key{"link eth1"}},
 		{"no such link", resource.Query{{Kind: resource.KindLink, Name: "eth9"}}, nil},

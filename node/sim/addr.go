@@ -194,6 +194,12 @@ func (w *kernel) arrange(list []resource.Addr) {
 func (w *kernel) sameIdentity(r resource.Route) []resource.Route {
 	w.look(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table})
 	var out []resource.Route
+	if r.ByLink() { // it has one of its own
+		if have, ok := resource.Get[resource.Route](w.state, r.Key()); ok {
+			out = append(out, have)
+		}
+		return out
+	}
 	for r.Nth = 0; ; r.Nth++ {
 		have, ok := resource.Get[resource.Route](w.state, r.Key())
 		if !ok {
@@ -210,16 +216,11 @@ func (w *kernel) appendRoute(r resource.Route, shared func(resource.Route) bool)
 	if slices.ContainsFunc(same, shared) {
 		return
 	}
-	at := len(same)
+	r.Nth = len(same)
 	if r.ByLink() {
-		at = slices.IndexFunc(append(same, r), func(o resource.Route) bool { return o.ByLink() && o.Hops[0].Dev >= r.Hops[0].Dev })
+		r.Nth = 0
 	}
-	for i, o := range slices.Insert(same, at, r) {
-		if i >= at {
-			o.Nth = i
-			w.set(o.Key(), o)
-		}
-	}
+	w.set(r.Key(), r)
 }
 
 // dropRoute deletes r; those behind it move up.

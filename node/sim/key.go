@@ -29,6 +29,9 @@ func parseRouteKey(k resource.Key) (resource.Route, error) {
 			_, err = fmt.Sscanf(word, "#%d", &r.Nth)
 			r.Nth--
 			words = words[1:]
+		case word == "dev" && len(words) > 1: // one that the kernel makes of each link
+			r.Hops, r.Proto, r.Type = []resource.Hop{{Dev: words[1]}}, resource.ProtoKernel, resource.Multicast
+			words = words[2:]
 		case word == "from" && len(words) > 1:
 			r.Src, err = netip.ParsePrefix(words[1])
 			words = words[2:]

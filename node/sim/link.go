@@ -233,6 +233,9 @@ func (w *kernel) shrink(n resource.Nexthop, name string) {
 	for _, r := range w.over(name) {
 		if r.NHID == n.ID {
 			r.Hops = slices.DeleteFunc(slices.Clone(r.Hops), func(h resource.Hop) bool { return h.Dev == name })
+			if len(r.Hops) == 1 && r.Family() == 4 { // which is listed like a route over one hop
+				r.Hops[0].Weight = 0
+			}
 			w.set(r.Key(), r)
 		}
 	}
