@@ -91,6 +91,12 @@ func (c capture) left() []route {
 
 // restart takes the link called name down and up and puts back what it loses.
 func (n *Node) restart(ctx context.Context, name string, now reading) error {
+	switch l, exists := resource.Get[resource.Link](now.state, resource.LinkKey(name)); {
+	case !exists:
+		return refusal(unix.ENODEV)
+	case !l.Up:
+		return refusal(unix.ENETDOWN)
+	}
 	c, err := n.capture(ctx, name, now)
 	if err != nil {
 		return err
