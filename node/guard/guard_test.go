@@ -401,7 +401,7 @@ func getsid(pid int) (int, error) {
 // so that a restart takes a while.
 func TestAgentIsKilledInARestart(t *testing.T) {
 	m := newMachine(t)
-	m.addRoutes(t, 2000)
+	m.addRoutes(t, 1000)
 	first := m.agent(t)
 	before := first.read(t, nodetest.Everything)
 	var middle, slowest = 0, time.Duration(0)
@@ -411,7 +411,7 @@ func TestAgentIsKilledInARestart(t *testing.T) {
 		e.Repeat = true
 		var wait sync.WaitGroup
 		wait.Go(func() { a.Apply(context.Background(), e) })
-		time.Sleep(rand.N(150 * time.Millisecond))
+		time.Sleep(rand.N(100 * time.Millisecond))
 		if i%4 == 3 {
 			syscall.Kill(a.cmd.Process.Pid, syscall.SIGSTOP) // and is then killed, as who hangs is
 			time.Sleep(10 * time.Millisecond)
