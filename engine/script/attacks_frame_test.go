@@ -44,7 +44,7 @@ func frameAttacks() []attack {
 	add(`run:{"t":"done","run":1,"err":{"code":-5,"cause":"\u001b[2Jx"}}`, `\\x1b\[2Jx`)
 	add(`run:{"t":"done","run":1}`+"\n"+`{"t":"done","run":1}`, ``) // the run is over by then
 	add("flood:at", overTime)
-	add("flood:positions", overTime)
+	add("flood:positions", forged)
 	add("flood:zeros", forged)
 	add("flood:stderr", overTime)
 	add("flood:random", forged)
