@@ -20,7 +20,7 @@ func frameAttacks() []attack {
 	add("exits", `exit status 3`)
 	add("deaf", overTime)
 	for _, text := range []string{
-		``, `{`, `{} {}`, `[]`, `null`, `1`, `"x"`, "\x00", "\xff\xfe", `{"t":1}`, `{"t":"done","more":1}`, `{"t":"dance"}`,
+		``, `{`, `{} {}`, `[]`, `null`, `1`, `"x"`, "\xff\xfe", `{"t":1}`, `{"t":"done","more":1}`, `{"t":"dance"}`,
 		`{"t":"run"}`, `{"t":"start"}`, `{"t":"answer"}`, `{"t":"done"}`, `{"t":"done","run":7}`, `{"t":"done","run":-1}`,
 		`{"t":"done","run":99999999999999999999}`, `{"t":"done","header":[]}`, `{"t":"done","header":{"nope":1}}`,
 		`{"t":"done","header":{"limits":{"nodes":{"value":0}}}}`, `{"t":"done","header":{"limits":{"memory":{"value":99999999999999}}}}`,
@@ -44,7 +44,7 @@ func frameAttacks() []attack {
 	add(`run:{"t":"done","run":1,"err":{"code":-5,"cause":"\u001b[2Jx"}}`, `\\x1b\[2Jx`)
 	add(`run:{"t":"done","run":1}`+"\n"+`{"t":"done","run":1}`, ``) // the run is over by then
 	add("flood:at", overTime)
-	add("flood:positions", overTime)
+	add("flood:positions", forged)
 	add("flood:zeros", forged)
 	add("flood:stderr", overTime)
 	add("flood:random", forged)

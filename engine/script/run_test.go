@@ -334,7 +334,7 @@ func TestConfined(t *testing.T) {
 }
 
 const benchmarked = `
-runbook(limits = limits(steps = 1 << 60))
+runbook(limits = limits(steps = 100000000000))
 def run(node, p):
     for _ in range(int(node.vars["n"])):
         node.route.add(dst = "10.20.0.0/16", via = "10.98.0.1", dev = "eth1")

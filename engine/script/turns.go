@@ -255,6 +255,8 @@ func (p *Program) dispatch(f frame) error {
 		return fmt.Errorf("%q of a run that is not going on", f.Type)
 	case r.turn.IsZero():
 		return fmt.Errorf("%q out of turn", f.Type)
+	case len(f.Pos) > 2*maxText:
+		return fmt.Errorf("a position of %d bytes", len(f.Pos))
 	}
 	if f.Pos != "" {
 		f.Pos = clean(f.Pos)
