@@ -140,7 +140,7 @@ func placed(r resource.Resource) bool {
 }
 
 // sameAddr reports whether have is as a says, but for its place, for what the
-// kernel alone decides, and for duplicate address detection.
+// kernel alone decides and, of one that is put back, for duplicate address detection.
 func sameAddr(have, a resource.Addr) bool {
 	if a.Place == 0 {
 		a.Secondary = have.Secondary
@@ -148,7 +148,10 @@ func sameAddr(have, a resource.Addr) bool {
 	if a.Family() == 6 {
 		a.Scope = have.Scope
 	}
-	a.Place, a.Flags = have.Place, a.Flags&^unix.IFA_F_NODAD|have.Flags&unix.IFA_F_NODAD
+	if a.Place > 0 {
+		a.Flags = a.Flags&^unix.IFA_F_NODAD | have.Flags&unix.IFA_F_NODAD
+	}
+	a.Place = have.Place
 	return a == have
 }
 
