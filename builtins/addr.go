@@ -19,6 +19,27 @@ func init() {
 	Operations["addr.list"] = AddrList{}
 }
 
+// HostPrefix is an address with the length of its subnet, such as 10.98.0.9/16:
+// other than in a destination, the bits beyond that length count.
+type HostPrefix struct{ netip.Prefix }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (p *HostPrefix) UnmarshalText(b []byte) error {
+	const want = "want an address with the length of its subnet, such as 10.98.0.9/16"
+	v, err := netip.ParsePrefix(string(b))
+	switch _, single := netip.ParseAddr(string(b)); {
+	case err == nil && v.Addr().Is4In6():
+		return fmt.Errorf("%s is an IPv4 address written as IPv6", v)
+	case err == nil:
+		p.Prefix = v
+		return nil
+	case single == nil:
+		return fmt.Errorf("%s: %s has no length", want, b)
+	default:
+		return fmt.Errorf("%s, got %q", want, b)
+	}
+}
+
 // AddrAdd gives a link an address.
 //
 // If the link has it already and all that the arguments mention is so, it
@@ -32,7 +53,7 @@ func init() {
 //	node.addr.add("192.0.2.1/32", dev = "lo")
 //	node.addr.add("fd00:98::9/64", dev = "eth1", noprefixroute = True)
 type AddrAdd struct {
-	Prefix        netip.Prefix    `json:"prefix"`                  // the address with the length of its subnet, such as 10.98.0.9/16
+	Prefix        HostPrefix      `json:"prefix"`                  // the address with the length of its subnet, such as 10.98.0.9/16
 	Dev           string          `json:"dev"`                     // link, such as "eth1"
 	Peer          netip.Addr      `json:"peer,omitzero"`           // the other end of a point-to-point link
 	Broadcast     netip.Addr      `json:"broadcast,omitzero"`      // IPv4; without it the last address of the subnet is answered to all the same
@@ -47,14 +68,11 @@ func (o AddrAdd) String() string { return o.Prefix.String() + " dev " + o.Dev }
 
 // Validate checks what no node needs to be asked for.
 func (o AddrAdd) Validate() error {
-	if err := checkAddr(o.Prefix); err != nil {
-		return err
-	}
 	ip, four := o.Prefix.Addr(), o.Prefix.Addr().Is4()
 	switch {
 	case ip.IsUnspecified() || ip.IsMulticast():
 		return fmt.Errorf("prefix %s is not the address of one link", o.Prefix)
-	case o.Prefix.Masked() == o.Prefix && o.Prefix.Bits() < ip.BitLen()-1:
+	case o.Prefix.Masked() == o.Prefix.Prefix && o.Prefix.Bits() < ip.BitLen()-1:
 		return fmt.Errorf("prefix %s is a subnet: want an address in it, with its length, such as %s", o.Prefix, netip.PrefixFrom(ip.Next(), o.Prefix.Bits()))
 	case o.Peer.IsValid() && (o.Peer.Is4() != four || o.Peer.Is4In6()):
 		return fmt.Errorf("prefix %s and peer %s are of different families", o.Prefix, o.Peer)
@@ -70,21 +88,13 @@ func (o AddrAdd) Validate() error {
 	return nil
 }
 
-// checkAddr checks how an address is written.
-func checkAddr(p netip.Prefix) error {
-	if p.Addr().Is4In6() {
-		return fmt.Errorf("prefix %s is an IPv4 address written as IPv6", p)
-	}
-	return nil
-}
-
 // flagNoDAD is IFA_F_NODAD.
 const flagNoDAD = 0x02
 
 // addr is what is asked for, with the kernel's defaults where nothing is said.
 func (o AddrAdd) addr() resource.Addr {
 	a := resource.Addr{
-		Dev: o.Dev, Prefix: o.Prefix, Broadcast: o.Broadcast, Label: o.Label, Permanent: true,
+		Dev: o.Dev, Prefix: o.Prefix.Prefix, Broadcast: o.Broadcast, Label: o.Label, Permanent: true,
 		NoPrefixRoute: o.NoPrefixRoute, Metric: o.Metric,
 	}
 	if o.Peer.IsValid() {
@@ -110,7 +120,7 @@ func (o AddrAdd) addr() resource.Addr {
 // Plan implements [engine.Change].
 func (o AddrAdd) Plan(ctx context.Context, n engine.Reader) (resource.State, error) {
 	want := o.addr()
-	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindAddr, Name: o.Dev, Dst: o.Prefix}})
+	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindAddr, Name: o.Dev, Dst: o.Prefix.Prefix}})
 	if err != nil {
 		return nil, err
 	}
@@ -200,21 +210,18 @@ func (o AddrAdd) Explain(ctx context.Context, n engine.Reader, refused *engine.N
 //
 //	node.addr.delete("10.98.0.9/16", dev = "eth1")
 type AddrDelete struct {
-	Prefix netip.Prefix `json:"prefix"` // the address with the length of its subnet, exactly
-	Dev    string       `json:"dev"`    // link, such as "eth1"
+	Prefix HostPrefix `json:"prefix"` // the address with the length of its subnet, exactly
+	Dev    string     `json:"dev"`    // link, such as "eth1"
 }
 
 func (o AddrDelete) String() string { return o.Prefix.String() + " dev " + o.Dev }
-
-// Validate checks what no node needs to be asked for.
-func (o AddrDelete) Validate() error { return checkAddr(o.Prefix) }
 
 // Plan implements [engine.Change].
 func (o AddrDelete) Plan(ctx context.Context, n engine.Reader) (resource.State, error) {
 	if err := needLink(ctx, n, o.Dev); err != nil {
 		return nil, err
 	}
-	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindAddr, Name: o.Dev, Dst: o.Prefix}})
+	s, err := n.Read(ctx, resource.Query{{Kind: resource.KindAddr, Name: o.Dev, Dst: o.Prefix.Prefix}})
 	if err != nil {
 		return nil, err
 	}
@@ -234,21 +241,18 @@ func (o AddrDelete) Result(changed bool, _ resource.State) any {
 //
 //	node.addr.get("10.98.0.2/16").dev
 type AddrGet struct {
-	Prefix netip.Prefix `json:"prefix"`        // the address with the length of its subnet, exactly
-	Dev    string       `json:"dev,omitempty"` // only on this link
+	Prefix HostPrefix `json:"prefix"`        // the address with the length of its subnet, exactly
+	Dev    string     `json:"dev,omitempty"` // only on this link
 }
 
 func (o AddrGet) String() string { return o.Prefix.String() }
-
-// Validate checks what no node needs to be asked for.
-func (o AddrGet) Validate() error { return checkAddr(o.Prefix) }
 
 // Look implements [engine.Probe].
 func (o AddrGet) Look(ctx context.Context, n engine.Reader) (any, error) {
 	if err := needLink(ctx, n, o.Dev); err != nil {
 		return nil, err
 	}
-	addrs, err := list[resource.Addr](ctx, n, resource.Selector{Kind: resource.KindAddr, Name: o.Dev, Dst: o.Prefix})
+	addrs, err := list[resource.Addr](ctx, n, resource.Selector{Kind: resource.KindAddr, Name: o.Dev, Dst: o.Prefix.Prefix})
 	if err != nil || len(addrs) == 0 {
 		return nil, err
 	}
