@@ -32,16 +32,16 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 	case ip.IsLoopback() && l.Type != "loopback":
 		return refuse("EADDRNOTAVAIL", "ipv6: Cannot assign loopback address on this device")
 	}
-	if l.Up && !l.Carrier && !l.Conf.NoDAD && !l.NoARP && a.Flags&flagNoDAD == 0 {
+	if l.Up && !l.Carrier && detects(l, a) {
 		return unpredictable("an IPv6 address on %s, which has no carrier: duplicate address detection waits for it", a.Dev)
 	}
 	a.Scope = scope6(ip)
 	w.look(resource.Selector{Kind: resource.KindRoute, PrefSrc: ip}) // it goes when the address does
 	w.arrange(resource.InsertAddr(list, a))                          // ipv6_link_dev_addr
-	if !l.Up {
+	if !l.Up && detects(l, a) {
 		return nil // its routes come when the link does
 	}
-	if !a.NoPrefixRoute {
+	if l.Up && !a.NoPrefixRoute {
 		w.addRoute6(a, a.Prefix.Masked())
 	}
 	local := kernelRoute(a.Dev, one(ip), resource.Local, resource.TableLocal)
@@ -49,7 +49,7 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 	if any, routed := anycast(l, a); routed { // addrconf_join_anycast
 		w.appendRoute(any, func(o resource.Route) bool { return onLink6(o, a.Dev) })
 	}
-	if a.Peer.IsValid() {
+	if l.Up && a.Peer.IsValid() {
 		w.addRoute6(a, one(a.Peer.Addr()))
 	}
 	return nil
@@ -60,6 +60,11 @@ func anycast(l resource.Link, a resource.Addr) (resource.Route, bool) {
 	net := a.Prefix.Masked()
 	return kernelRoute(a.Dev, one(net.Addr()), resource.Anycast, resource.TableLocal),
 		l.Conf.Forwarding6 && net.Bits() < 127 && !net.Addr().IsUnspecified()
+}
+
+// detects reports whether a is not usable on l before duplicate address detection has ended.
+func detects(l resource.Link, a resource.Addr) bool {
+	return a.Family() == 6 && !l.Conf.NoDAD && !l.NoARP && l.Type != "loopback" && a.Flags&flagNoDAD == 0
 }
 
 // speaks6 reports whether l, which is up, speaks IPv6.

@@ -69,7 +69,13 @@ func Over(src engine.Reader) *Node {
 
 // New returns a node that holds s and nothing else.
 func New(s resource.State) *Node {
-	return &Node{store: store{known: s.Clone()}}
+	w := &kernel{state: s.Clone()}
+	for _, a := range resource.All[resource.Addr](w.state) {
+		if a.Place == 0 { // nothing says in which order they are
+			w.arrange(w.addrs(a.Dev, a.Family()))
+		}
+	}
+	return &Node{store: store{known: w.state}}
 }
 
 // Read implements [engine.Reader].
@@ -105,7 +111,21 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 	if err := n.predict(ctx, &wanted); err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(e.Want.Keys(), func(k resource.Key) bool { return k.Kind() == resource.KindAddr }) {
+		n.keep(e)
+	}
 	return n.store.known.Select(e.Query), nil
+}
+
+// keep makes as it was what e foresees unchanged although it takes addresses
+// away, with which the kernel takes it along: a node puts it back.
+func (n *Node) keep(e engine.Edit) {
+	for k, r := range e.Before {
+		_, wanted := e.Want[k]
+		if !wanted && k.Kind() == resource.KindRoute && len(resource.Compare(resource.State{k: r}, resource.State{k: e.After[k]})) == 0 {
+			n.store.known[k] = r
+		}
+	}
 }
 
 // Close implements [engine.Node]. What the model was laid over stays open.
@@ -157,19 +177,14 @@ func disrupt(e *engine.Edit) {
 	for _, c := range e.Diff() {
 		before, _ := c.Before.(resource.Link)
 		after, _ := c.After.(resource.Link)
+		a, isAddr := c.After.(resource.Addr)
 		switch {
 		case before.Up && !after.Up && e.Disrupts == "":
 			e.Disrupts, e.Verb = c.Key, "down"
-		case !before.Up && after.Up, c.Before == nil && detects(c.After):
+		case !before.Up && after.Up, c.Before == nil && isAddr && detects(resource.Link{}, a):
 			e.Settle = max(e.Settle, engine.Duration(carrierAndDAD))
 		}
 	}
-}
-
-// detects reports whether r is an address that is not usable before duplicate address detection has ended.
-func detects(r resource.Resource) bool {
-	a, ok := r.(resource.Addr)
-	return ok && a.Family() == 6 && a.Flags&flagNoDAD == 0
 }
 
 // try makes what e wants, on what is known so far.
