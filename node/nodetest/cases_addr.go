@@ -274,3 +274,20 @@ var casesAddr6 = []editCase{
 	{name: "refused: the loopback's", want: resource.Of(ip("::1/128", "eth1")), errno: "EADDRNOTAVAIL", words: "ipv6: Cannot assign loopback address on this device"},
 	{name: "refused: no such link", want: resource.Of(ip("2001:db8::1/64", "eth9")), errno: "ENODEV", words: "no such device"},
 }
+
+// unpredictableAddrs are changes that the model does not cover.
+var unpredictableAddrs = []editCase{
+	{name: "with a lifetime", want: resource.Of(ip("192.0.2.1/24", "eth1", func(a *resource.Addr) { a.Permanent = false }))},
+	{name: "IPv4 with flags", want: resource.Of(ip("192.0.2.1/24", "eth1", func(a *resource.Addr) { a.Flags = nodad }))},
+	{name: "IPv6 with other flags", want: resource.Of(ip("2001:db8::1/64", "eth1", func(a *resource.Addr) { a.Flags = 0x100 }))},
+	{name: "IPv6 with broadcast", want: resource.Of(ip("2001:db8::1/64", "eth1", brd("192.0.2.1")))},
+	{name: "IPv6 with label", want: resource.Of(ip("2001:db8::1/64", "eth1", label("eth1:1")))},
+	{name: "IPv4 unspecified", want: resource.Of(ip("0.0.0.0/32", "eth1"))},
+	{name: "IPv4 multicast", want: resource.Of(ip("224.0.0.5/32", "eth1"))},
+	{name: "a long label", want: resource.Of(ip("192.0.2.1/24", "eth1", label("eth1:0123456789ab")))},
+	{name: "a peer of another family", want: resource.Of(ip("192.0.2.1/32", "eth1", func(a *resource.Addr) { a.Peer = prefix("fd00::1/32") }))},
+	{name: "a peer of another length", want: resource.Of(ip("192.0.2.1/24", "eth1", func(a *resource.Addr) { a.Peer = prefix("192.0.2.9/32") }))},
+	{name: "detection without carrier", start: &NoCarrier, want: resource.Of(ip("2001:db8::1/64", "eth1", dad))},
+	{name: "the last of a link, one hop of two over it", given: states(multi(net4, hop(gw4, "eth1", 1), hop("10.99.0.1", "eth0", 1))), want: keysOf(eth1First)},
+	{name: "the first of two on the loopback", given: states(ip("192.0.2.1/24", "lo"), ip("192.0.2.2/24", "lo")), want: keysOf(ip("192.0.2.1/24", "lo"))},
+}

@@ -69,6 +69,20 @@ func Run(t *testing.T, f Factory) {
 		})
 	}
 	testPolicy(t, f)
+	t.Run("unpredictable addresses", func(t *testing.T) {
+		for _, c := range unpredictableAddrs {
+			t.Run(c.name, func(t *testing.T) {
+				n := open(t, f, Usual)
+				if c.start != nil {
+					n = open(t, f, *c.start)
+				}
+				for _, g := range c.given {
+					apply(t, n, engine.Edit{Want: g})
+				}
+				unpredictableEdit(t, n, engine.Edit{Want: c.want})
+			})
+		}
+	})
 	t.Run("drift", func(t *testing.T) { testDrift(t, f) })
 	t.Run("put back", func(t *testing.T) { testPutBack(t, f) })
 	t.Run("together", func(t *testing.T) { testTogether(t, f) })

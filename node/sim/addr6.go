@@ -23,7 +23,9 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 		return refuse("EEXIST", "ipv6: address already assigned")
 	case l.MTU < 1280:
 		return unpredictable("an IPv6 address on %s, whose MTU is less than IPv6 needs", a.Dev)
-	case l.Conf.DisableIPv6 || l.Up && !w.speaks6(l):
+	case l.Type == "loopback" && !w.own6(netip.IPv6Loopback(), l.Name, false): // its settings are not read
+		return unpredictable("an IPv6 address on %s, which has not even its own", a.Dev)
+	case l.Conf.DisableIPv6 || l.Up && l.Type != "loopback" && !w.enabled6(l.Name):
 		return refuse("EACCES", "ipv6: IPv6 is disabled on this device")
 	case ip.IsUnspecified():
 		return refuse("EADDRNOTAVAIL", "ipv6: Invalid address")
@@ -65,14 +67,6 @@ func anycast(l resource.Link, a resource.Addr) (resource.Route, bool) {
 // detects reports whether a is not usable on l before duplicate address detection has ended.
 func detects(l resource.Link, a resource.Addr) bool {
 	return a.Family() == 6 && !l.Conf.NoDAD && !l.NoARP && l.Type != "loopback" && a.Flags&flagNoDAD == 0
-}
-
-// speaks6 reports whether l, which is up, speaks IPv6.
-func (w *kernel) speaks6(l resource.Link) bool {
-	if l.Type == "loopback" {
-		return w.own6(netip.IPv6Loopback(), l.Name, false)
-	}
-	return w.enabled6(l.Name)
 }
 
 // scope6 is the scope that the kernel shows for an IPv6 address.

@@ -12,10 +12,14 @@
 // blackhole, unreachable, prohibit and throw, with metric, protocol, scope,
 // onlink, preferred source and, for IPv4, TOS. They lead over links of type
 // ether or veth without a master. Everything else is refused with
-// [engine.ErrUnpredictable]: changes to links, addresses and nexthop objects;
-// routes with a nexthop object, a lifetime, a source prefix or attributes that
-// have no field ([resource.Route.Extra]); several routes of one identity. A
-// tentative IPv6 address counts as usable.
+// [engine.ErrUnpredictable]: changes to nexthop objects; routes with a nexthop
+// object, a lifetime, a source prefix or attributes that have no field
+// ([resource.Route.Extra]); several routes of one identity. A tentative IPv6
+// address counts as usable.
+//
+// IPv4 and IPv6 addresses that have no lifetime, on such links and on lo, with
+// their order, and all that comes and goes with them: the routes of subnets,
+// which addresses share, secondary addresses, and what has them for its source.
 //
 // Policy rules with all that has a field, and gateways are looked up as they
 // say; permanent and managed neighbours and proxies on such links.
