@@ -73,7 +73,7 @@ func (n *Node) addrSteps(now reading, want resource.State) ([]step, error) {
 	var out []step
 	for l, part := range lists {
 		link, _ := resource.Get[resource.Link](now.state, resource.LinkKey(l.dev))
-		out = append(out, n.listSteps(addrsOf(now.state, l), part, link.Conf.PromoteSecondaries)...)
+		out = append(out, n.listSteps(addrsOf(now.state, l), part, link)...)
 	}
 	return out, nil
 }
@@ -97,7 +97,7 @@ type move struct {
 }
 
 // listSteps makes of now, the addresses of one list, what want says.
-func (n *Node) listSteps(now []resource.Addr, want resource.State, promotes bool) []step {
+func (n *Node) listSteps(now []resource.Addr, want resource.State, on resource.Link) []step {
 	keys := want.Keys()
 	target := slices.DeleteFunc(slices.Clone(now), func(a resource.Addr) bool {
 		r, named := want[a.Key()]
@@ -123,10 +123,10 @@ func (n *Node) listSteps(now []resource.Addr, want resource.State, promotes bool
 	for _, a := range added {
 		target = slices.Insert(target, min(a.Place-1, len(target)), a)
 	}
-	moves = append(rearrange(now, target, promotes), moves...)
+	moves = append(rearrange(now, target, on.Conf.PromoteSecondaries), moves...)
 	var out []step
 	if len(moves) > 0 {
-		out = append(out, n.addrStep(keys, moves))
+		out = append(out, n.addrStep(keys, moves, on.Up))
 	}
 	for _, a := range finish {
 		out = append(out, step{keys: []resource.Key{a.Key()}, rank: rankLast, messages: []message{addrMessage(unix.NLM_F_REPLACE, a)}})
@@ -140,7 +140,7 @@ func placed(r resource.Resource) bool {
 }
 
 // sameAddr reports whether have is as a says, but for its place, for what the
-// kernel alone decides, and for duplicate address detection.
+// kernel alone decides and, of one that is put back, for duplicate address detection.
 func sameAddr(have, a resource.Addr) bool {
 	if a.Place == 0 {
 		a.Secondary = have.Secondary
@@ -148,7 +148,10 @@ func sameAddr(have, a resource.Addr) bool {
 	if a.Family() == 6 {
 		a.Scope = have.Scope
 	}
-	a.Place, a.Flags = have.Place, a.Flags&^unix.IFA_F_NODAD|have.Flags&unix.IFA_F_NODAD
+	if a.Place > 0 {
+		a.Flags = a.Flags&^unix.IFA_F_NODAD | have.Flags&unix.IFA_F_NODAD
+	}
+	a.Place = have.Place
 	return a == have
 }
 
@@ -184,7 +187,13 @@ func sameKey(a, b resource.Addr) bool { return a.Key() == b.Key() && a.Secondary
 // moveLate adds what is missing and then takes away, and adds again, only what
 // stands where another should: so the link is never without an address.
 func moveLate(now, target []resource.Addr, come, gone []move, promotes bool) []move {
-	moves := append(slices.Clone(come), gone...)
+	both := func(list []resource.Addr) func(move) bool { // what differs is not missing: it can only be taken away later
+		return func(m move) bool {
+			return slices.ContainsFunc(list, func(a resource.Addr) bool { return a.Key() == m.addr.Key() })
+		}
+	}
+	moves := slices.DeleteFunc(slices.Clone(come), both(now))
+	moves = append(moves, slices.DeleteFunc(slices.Clone(gone), both(target))...)
 	list, want := after(now, moves, promotes), slices.Clone(target)
 	if len(want) > 0 && want[0].Family() == 6 { // it grows at its head
 		slices.Reverse(list)
@@ -264,10 +273,10 @@ func after(list []resource.Addr, moves []move, promotes bool) []resource.Addr {
 	return list
 }
 
-// addrStep makes moves, which change what has keys. An IPv6 address that is put back is
+// addrStep makes moves, which change what has keys. An IPv6 address that is put back on a link that is up is
 // usable at once, for its routes are to follow: duplicate address detection is left
 // out, and the flag that says so taken off in the end.
-func (n *Node) addrStep(keys []resource.Key, moves []move) step {
+func (n *Node) addrStep(keys []resource.Key, moves []move, up bool) step {
 	s := step{keys: keys, rank: rankAddrGone, spreads: true}
 	var ready []resource.Addr
 	for _, m := range moves {
@@ -275,7 +284,7 @@ func (n *Node) addrStep(keys []resource.Key, moves []move) step {
 			s.messages = append(s.messages, addrMessage(0, m.addr))
 			continue
 		}
-		if s.rank = rankAddr; m.addr.Place > 0 && m.addr.Family() == 6 {
+		if s.rank = rankAddr; m.addr.Place > 0 && m.addr.Family() == 6 && up {
 			m.addr.Flags |= unix.IFA_F_NODAD
 			ready = append(ready, m.addr)
 		}

@@ -17,6 +17,7 @@
 //	apply.go      compare, change, put back, read back
 //	converge.go   from the routes of one identity to others, message by message
 //	session.go    TCP sessions over sock_diag; way.go and own.go serve it
+//	addrstep.go   from the addresses of one link to others, in their order
 //	link.go, addr.go, rule.go, neigh.go, nexthop.go, facts.go
 package linux
 

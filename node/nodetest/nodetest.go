@@ -56,12 +56,33 @@ func Run(t *testing.T, f Factory) {
 			}
 		})
 	}
-	t.Run("links", func(t *testing.T) {
-		for _, c := range casesLink {
-			t.Run(c.name, func(t *testing.T) { testEdit(t, f, c) })
+	for _, group := range []struct {
+		name  string
+		cases []editCase
+	}{
+		{"links", casesLink}, {"ipv4 addresses", casesAddr4}, {"ipv6 addresses", casesAddr6},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			for _, c := range group.cases {
+				t.Run(c.name, func(t *testing.T) { testEdit(t, f, c) })
+			}
+		})
+	}
+	testPolicy(t, f)
+	t.Run("unpredictable addresses", func(t *testing.T) {
+		for _, c := range unpredictableAddrs {
+			t.Run(c.name, func(t *testing.T) {
+				n := open(t, f, Usual)
+				if c.start != nil {
+					n = open(t, f, *c.start)
+				}
+				for _, g := range c.given {
+					apply(t, n, engine.Edit{Want: g})
+				}
+				unpredictableEdit(t, n, engine.Edit{Want: c.want})
+			})
 		}
 	})
-	testPolicy(t, f)
 	t.Run("drift", func(t *testing.T) { testDrift(t, f) })
 	t.Run("put back", func(t *testing.T) { testPutBack(t, f) })
 	t.Run("together", func(t *testing.T) { testTogether(t, f) })

@@ -16,7 +16,7 @@ import (
 // nodes that f makes, holds each to what was predicted, and takes some back. It
 // returns how many were made, and how many of these the kernel refused, the model does not cover, or were taken back.
 func RandomAddrs(t *testing.T, f Factory) (made, refusals, unpredicted, undone int) {
-	for _, s := range []Start{Usual, Promoting} {
+	for _, s := range []Start{Usual, Promoting, Eth1Down, NoIPv6, routing} {
 		n := open(t, f, s)
 		start := read(t, n, Everything)
 		rapid.Check(t, func(rt *rapid.T) {
@@ -43,6 +43,13 @@ func RandomAddrs(t *testing.T, f Factory) (made, refusals, unpredicted, undone i
 		})
 	}
 	return made, refusals, unpredicted, undone
+}
+
+// routing is Usual with eth1 routing IPv6: an address then brings one of the subnet's routers, too.
+var routing = Start{
+	Name:     "routing",
+	State:    usualState(),
+	commands: append(Usual.commands[:len(Usual.commands):len(Usual.commands)], "netns exec NODE sysctl -q -w net.ipv6.conf.eth1.forwarding=1"),
 }
 
 // What became of a random edit.

@@ -61,14 +61,15 @@ func (w *kernel) makeAddr(k resource.Key, want resource.Resource) error {
 	case a.Place > 0: // it was read, and is put back
 		w.putBackAddr(a)
 		return nil
-	case exists:
-		return unpredictable("a change of an address that is there already, %s, to %s: delete it first", have, a)
 	}
 	return w.newAddr(a)
 }
 
 // asKept is a with what the kernel alone decides, as in have.
 func asKept(a, have resource.Addr) resource.Addr {
+	if a.Family() == 6 {
+		a.Scope = have.Scope
+	}
 	if a.Place == 0 {
 		a.Secondary, a.Place = have.Secondary, have.Place
 	}

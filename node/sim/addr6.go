@@ -23,7 +23,9 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 		return refuse("EEXIST", "ipv6: address already assigned")
 	case l.MTU < 1280:
 		return unpredictable("an IPv6 address on %s, whose MTU is less than IPv6 needs", a.Dev)
-	case l.Conf.DisableIPv6 || l.Up && !w.speaks6(l):
+	case l.Type == "loopback" && !w.own6(netip.IPv6Loopback(), l.Name, false): // its settings are not read
+		return unpredictable("an IPv6 address on %s, which has not even its own", a.Dev)
+	case l.Conf.DisableIPv6 || l.Up && l.Type != "loopback" && !w.enabled6(l.Name):
 		return refuse("EACCES", "ipv6: IPv6 is disabled on this device")
 	case ip.IsUnspecified():
 		return refuse("EADDRNOTAVAIL", "ipv6: Invalid address")
@@ -32,16 +34,16 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 	case ip.IsLoopback() && l.Type != "loopback":
 		return refuse("EADDRNOTAVAIL", "ipv6: Cannot assign loopback address on this device")
 	}
-	if l.Up && !l.Carrier && !l.Conf.NoDAD && !l.NoARP && a.Flags&flagNoDAD == 0 {
+	if l.Up && !l.Carrier && detects(l, a) {
 		return unpredictable("an IPv6 address on %s, which has no carrier: duplicate address detection waits for it", a.Dev)
 	}
 	a.Scope = scope6(ip)
 	w.look(resource.Selector{Kind: resource.KindRoute, PrefSrc: ip}) // it goes when the address does
 	w.arrange(resource.InsertAddr(list, a))                          // ipv6_link_dev_addr
-	if !l.Up {
+	if !l.Up && detects(l, a) {
 		return nil // its routes come when the link does
 	}
-	if !a.NoPrefixRoute {
+	if l.Up && !a.NoPrefixRoute {
 		w.addRoute6(a, a.Prefix.Masked())
 	}
 	local := kernelRoute(a.Dev, one(ip), resource.Local, resource.TableLocal)
@@ -49,7 +51,7 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 	if any, routed := anycast(l, a); routed { // addrconf_join_anycast
 		w.appendRoute(any, func(o resource.Route) bool { return onLink6(o, a.Dev) })
 	}
-	if a.Peer.IsValid() {
+	if l.Up && a.Peer.IsValid() {
 		w.addRoute6(a, one(a.Peer.Addr()))
 	}
 	return nil
@@ -62,12 +64,9 @@ func anycast(l resource.Link, a resource.Addr) (resource.Route, bool) {
 		l.Conf.Forwarding6 && net.Bits() < 127 && !net.Addr().IsUnspecified()
 }
 
-// speaks6 reports whether l, which is up, speaks IPv6.
-func (w *kernel) speaks6(l resource.Link) bool {
-	if l.Type == "loopback" {
-		return w.own6(netip.IPv6Loopback(), l.Name, false)
-	}
-	return w.enabled6(l.Name)
+// detects reports whether a is not usable on l before duplicate address detection has ended.
+func detects(l resource.Link, a resource.Addr) bool {
+	return a.Family() == 6 && !l.Conf.NoDAD && !l.NoARP && l.Type != "loopback" && a.Flags&flagNoDAD == 0
 }
 
 // scope6 is the scope that the kernel shows for an IPv6 address.

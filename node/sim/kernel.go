@@ -33,8 +33,8 @@ func rank(k resource.Key, want resource.Resource) int {
 	}[k.Kind()]
 	switch want := want.(type) {
 	case nil:
-		if k.Kind() == resource.KindAddr { // its routes go with it
-			return goes - 10
+		if k.Kind() == resource.KindAddr { // before any route: some go with it
+			return r
 		}
 		return goes - r
 	case resource.Link:

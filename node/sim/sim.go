@@ -12,10 +12,14 @@
 // blackhole, unreachable, prohibit and throw, with metric, protocol, scope,
 // onlink, preferred source and, for IPv4, TOS. They lead over links of type
 // ether or veth without a master. Everything else is refused with
-// [engine.ErrUnpredictable]: changes to links, addresses and nexthop objects;
-// routes with a nexthop object, a lifetime, a source prefix or attributes that
-// have no field ([resource.Route.Extra]); several routes of one identity. A
-// tentative IPv6 address counts as usable.
+// [engine.ErrUnpredictable]: changes to nexthop objects; routes with a nexthop
+// object, a lifetime, a source prefix or attributes that have no field
+// ([resource.Route.Extra]); several routes of one identity. A tentative IPv6
+// address counts as usable.
+//
+// IPv4 and IPv6 addresses that have no lifetime, on such links and on lo, with
+// their order, and all that comes and goes with them: the routes of subnets,
+// which addresses share, secondary addresses, and what has them for its source.
 //
 // Policy rules with all that has a field, and gateways are looked up as they
 // say; permanent and managed neighbours and proxies on such links.
@@ -69,7 +73,13 @@ func Over(src engine.Reader) *Node {
 
 // New returns a node that holds s and nothing else.
 func New(s resource.State) *Node {
-	return &Node{store: store{known: s.Clone()}}
+	w := &kernel{state: s.Clone()}
+	for _, a := range resource.All[resource.Addr](w.state) {
+		if a.Place == 0 { // nothing says in which order they are
+			w.arrange(w.addrs(a.Dev, a.Family()))
+		}
+	}
+	return &Node{store: store{known: w.state}}
 }
 
 // Read implements [engine.Reader].
@@ -105,7 +115,21 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 	if err := n.predict(ctx, &wanted); err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(e.Want.Keys(), func(k resource.Key) bool { return k.Kind() == resource.KindAddr }) {
+		n.keep(e)
+	}
 	return n.store.known.Select(e.Query), nil
+}
+
+// keep makes as it was what e foresees unchanged although it takes addresses
+// away, with which the kernel takes it along: a node puts it back.
+func (n *Node) keep(e engine.Edit) {
+	for k, r := range e.Before {
+		_, wanted := e.Want[k]
+		if !wanted && k.Kind() == resource.KindRoute && len(resource.Compare(resource.State{k: r}, resource.State{k: e.After[k]})) == 0 {
+			n.store.known[k] = r
+		}
+	}
 }
 
 // Close implements [engine.Node]. What the model was laid over stays open.
@@ -157,19 +181,14 @@ func disrupt(e *engine.Edit) {
 	for _, c := range e.Diff() {
 		before, _ := c.Before.(resource.Link)
 		after, _ := c.After.(resource.Link)
+		a, isAddr := c.After.(resource.Addr)
 		switch {
 		case before.Up && !after.Up && e.Disrupts == "":
 			e.Disrupts, e.Verb = c.Key, "down"
-		case !before.Up && after.Up, c.Before == nil && detects(c.After):
+		case !before.Up && after.Up, c.Before == nil && isAddr && detects(resource.Link{}, a):
 			e.Settle = max(e.Settle, engine.Duration(carrierAndDAD))
 		}
 	}
-}
-
-// detects reports whether r is an address that is not usable before duplicate address detection has ended.
-func detects(r resource.Resource) bool {
-	a, ok := r.(resource.Addr)
-	return ok && a.Family() == 6 && a.Flags&flagNoDAD == 0
 }
 
 // try makes what e wants, on what is known so far.
