@@ -1,6 +1,7 @@
 package nodetest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -87,5 +88,13 @@ func settled(t *testing.T, n engine.Reader, expected resource.State) resource.St
 		if len(resource.Compare(expected, s)) == 0 || time.Now().After(end) {
 			return s
 		}
+	}
+}
+
+// unpredictableEdit wants the model to admit that it cannot foresee e.
+func unpredictableEdit(t *testing.T, n engine.Reader, e engine.Edit) {
+	t.Helper()
+	if err := sim.Over(n).Predict(t.Context(), &e); !errors.Is(err, engine.ErrUnpredictable) {
+		t.Errorf("got %v, want that it cannot be predicted", err)
 	}
 }
