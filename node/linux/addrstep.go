@@ -296,10 +296,10 @@ func (n *Node) addrStep(keys []resource.Key, moves []move, up bool) step {
 	return s
 }
 
-// hasAddr reports whether want changes an address.
-func hasAddr(want resource.State) bool {
+// spreads reports whether the kernel may change more than want: it changes an address or a link.
+func spreads(want resource.State) bool {
 	for k := range want {
-		if k.Kind() == resource.KindAddr {
+		if k.Kind() == resource.KindAddr || k.Kind() == resource.KindLink {
 			return true
 		}
 	}
@@ -329,7 +329,7 @@ func (n *Node) readSources(ctx context.Context, now reading) (reading, error) {
 	return now, err
 }
 
-// keep takes back what the kernel has done along with addresses although it
+// keep takes back what the kernel has done along with addresses and links although it
 // should not: what e foresees unchanged and, where addresses had to be moved,
 // also what it knows nothing of.
 func (n *Node) keep(ctx context.Context, e engine.Edit, before reading, moved bool) ([]step, error) {
@@ -340,7 +340,7 @@ func (n *Node) keep(ctx context.Context, e engine.Edit, before reading, moved bo
 	want := resource.State{}
 	for _, c := range resource.Compare(before.state, now.state) {
 		kind := c.Key.Kind()
-		if _, wanted := e.Want[c.Key]; wanted || kind == resource.KindAddr || kind == resource.KindLink {
+		if _, wanted := e.Want[c.Key]; wanted || kind == resource.KindLink {
 			continue
 		}
 		if foreseen(e.Query, c) {

@@ -144,7 +144,7 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 		}
 	}
 	made, err := n.make(ctx, e.Want, now)
-	if err == nil && hasAddr(e.Want) {
+	if err == nil && spreads(e.Want) {
 		var more []step
 		more, err = n.keep(ctx, e, now, back)
 		made = append(made, more...)

@@ -213,6 +213,26 @@ var casesAddr4 = []editCase{
 	{name: "refused: the second of two", want: resource.Of(ip("192.0.2.1/24", "eth1"), ip("192.0.2.2/24", "eth1", near(link))), errno: "EINVAL", words: "ipv4: Invalid scope value"},
 }
 
+// up is eth1 of Eth1Down coming up, and what comes back with it in any case.
+var (
+	up     = withLink(Eth1Down, "eth1", func(l *resource.Link) { l.Up, l.Carrier = true, true })
+	withUp = and(up, resource.Of(eth1Routes[0], eth1Routes[2], behind(metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256), 1)))
+)
+
+var casesAddrUp = []editCase{
+	{name: "as it was", start: &Eth1Down, want: up, then: withUp},
+	{name: "secondaries", start: &Eth1Down, given: states(doc, doc2, ip("192.0.2.3/24", "eth1", second, brd("192.0.2.99"))), want: up,
+		then: and(withUp, resource.Of(docNet, docAll, everyone("192.0.2.99", "eth1", "192.0.2.1")))},
+	{name: "metric, and none of its prefix", start: &Eth1Down, given: states(ip("192.0.2.1/24", "eth1", prio(7)), ip("198.51.100.1/24", "eth1", alone)), want: up,
+		then: and(withUp, resource.Of(metric(docNet, 7), docAll, everyone("198.51.100.255", "eth1", "198.51.100.1")))},
+	{name: "peer", start: &Eth1Down, given: states(ip("192.0.2.1/32", "eth1", peer("192.0.2.9"))), want: up, then: and(withUp, resource.Of(subnet("192.0.2.9/32", "eth1", "192.0.2.1")))},
+	{name: "IPv6", start: &Eth1Down, given: states(six, ip("2001:db8::2/64", "eth1", prio(7)), ip("2001:db8:1::1/64", "eth1", alone)), want: up,
+		then: and(withUp, resource.Of(sixNet, metric(sixNet, 7)))},
+	{name: "IPv6 after duplicate address detection", start: &Eth1Down, given: states(ip("2001:db8::1/64", "eth1", dad)), want: up, then: and(withUp, resource.Of(sixNet, sixOwn))},
+	{name: "the same subnet as on another link", start: &Eth1Down, given: states(ip("10.98.0.3/16", "eth0", brd("10.98.255.255"))), want: up,
+		then: and(up, resource.Of(behind(subnet("10.98.0.0/16", "eth1", "10.98.0.2"), 1), behind(everyone("10.98.255.255", "eth1", "10.98.0.2"), 1), behind(metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256), 1)))},
+}
+
 var casesAddr6 = []editCase{
 	{name: "add", want: resource.Of(six), then: resource.Of(six, sixNet, sixOwn)},
 	{name: "add after duplicate address detection", want: resource.Of(ip("2001:db8::1/64", "eth1", dad)), then: resource.Of(ip("2001:db8::1/64", "eth1", dad), sixNet, sixOwn)},

@@ -60,7 +60,7 @@ func Run(t *testing.T, f Factory) {
 		name  string
 		cases []editCase
 	}{
-		{"links", casesLink}, {"ipv4 addresses", casesAddr4}, {"ipv6 addresses", casesAddr6},
+		{"links", casesLink}, {"ipv4 addresses", casesAddr4}, {"ipv6 addresses", casesAddr6}, {"addresses of a link that comes up", casesAddrUp},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

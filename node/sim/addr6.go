@@ -40,21 +40,27 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 	a.Scope = scope6(ip)
 	w.look(resource.Selector{Kind: resource.KindRoute, PrefSrc: ip}) // it goes when the address does
 	w.arrange(resource.InsertAddr(list, a))                          // ipv6_link_dev_addr
-	if !l.Up && detects(l, a) {
-		return nil // its routes come when the link does
-	}
+	w.addRoutes6(l, a)
+	return nil
+}
+
+// addRoutes6 makes the routes of a: all where l is up, and where it is not, the one to a
+// itself if nothing has to be detected first.
+func (w *kernel) addRoutes6(l resource.Link, a resource.Addr) {
 	if l.Up && !a.NoPrefixRoute {
 		w.addRoute6(a, a.Prefix.Masked())
 	}
-	local := kernelRoute(a.Dev, one(ip), resource.Local, resource.TableLocal)
-	w.appendRoute(local, func(o resource.Route) bool { return onLink6(o, a.Dev) })
+	if !l.Up && detects(l, a) {
+		return
+	}
+	here := func(o resource.Route) bool { return onLink6(o, a.Dev) }
+	w.appendRoute(kernelRoute(a.Dev, one(a.Prefix.Addr()), resource.Local, resource.TableLocal), here)
 	if any, routed := anycast(l, a); routed { // addrconf_join_anycast
-		w.appendRoute(any, func(o resource.Route) bool { return onLink6(o, a.Dev) })
+		w.appendRoute(any, here)
 	}
 	if l.Up && a.Peer.IsValid() {
 		w.addRoute6(a, one(a.Peer.Addr()))
 	}
-	return nil
 }
 
 // anycast is the route to the subnet's routers that a router has for a.

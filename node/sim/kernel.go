@@ -37,10 +37,6 @@ func rank(k resource.Key, want resource.Resource) int {
 			return r
 		}
 		return goes - r
-	case resource.Link:
-		if !want.Up {
-			return goes - r
-		}
 	case resource.Nexthop:
 		if len(want.Group) > 0 {
 			return r + 1

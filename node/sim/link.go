@@ -248,51 +248,40 @@ func (w *kernel) up4and6(name string) error {
 	l, _ := resource.Get[resource.Link](w.state, resource.LinkKey(name))
 	l.Up, l.Carrier = true, true
 	w.set(l.Key(), l)
-	made := resource.State{}
-	var addrs []netip.Prefix
-	for _, a := range resource.All[resource.Addr](w.state) {
-		if a.Dev != name {
-			continue
-		}
-		if a.Prefix.Addr().Is4() && (a.Secondary || a.NoPrefixRoute || a.Peer.IsValid() || a.Metric != 0 || a.Broadcast != broadcast(a.Prefix)) ||
-			a.Prefix.Addr().Is6() && (a.NoPrefixRoute || a.Peer.IsValid() || a.Metric != 0) {
-			return unpredictable("which routes come back with %s, for its address %s", name, a)
-		}
-		addrs = append(addrs, a.Prefix)
+	list := w.addrs(name, 4)
+	for _, a := range list {
+		w.addRoutes4(list, l, a)
 	}
-	six := !l.Conf.DisableIPv6 && l.MTU >= minMTU6
-	if six && l.Conf.AddrGenMode == 0 {
-		ll, err := linkLocalOf(l)
-		if err != nil {
-			return err
-		}
-		addrs = append(addrs, ll)
-	} else if six && l.Conf.AddrGenMode != 1 {
-		return unpredictable("the link-local address that %s makes from a secret", name)
+	if l.Conf.DisableIPv6 || l.MTU < minMTU6 {
+		return nil
 	}
-	Attach(made, l, 0, addrs...)
-	return w.add(made, six)
+	return w.up6(l)
 }
 
-// add puts what the kernel makes by itself beside what there is. What is there already stays.
-func (w *kernel) add(made resource.State, six bool) error {
-	for _, k := range slices.Sorted(maps.Keys(made)) {
-		r := made[k]
-		route, isRoute := r.(resource.Route)
-		if isRoute && route.Family() == 6 && !six {
-			continue // nothing of IPv6 but what Attach adds to every link
+// up6 has l, which came up, speak IPv6: its addresses get their routes, and it
+// makes itself a link-local one.
+func (w *kernel) up6(l resource.Link) error {
+	all := kernelRoute(l.Name, multicast6.Dst, resource.Multicast, resource.TableLocal)
+	all.Metric = prefixMetric
+	w.appendRoute(all, func(o resource.Route) bool { return onLink6(o, l.Name) })
+	for _, a := range w.addrs(l.Name, 6) {
+		if a.Peer.IsValid() || !a.Permanent {
+			return unpredictable("which routes come back with %s, for its address %s", l.Name, a)
 		}
-		if !isRoute {
-			if w.state[k] == nil {
-				w.set(k, r)
-			}
-			continue
-		}
-		w.look(resource.Selector{Kind: resource.KindRoute, Dst: route.Dst, Table: route.Table})
-		route.Nth = 0
-		w.appendRoute(route, func(o resource.Route) bool { return equal(with(o, 0), route) })
+		w.addRoutes6(l, a)
 	}
-	return nil
+	switch l.Conf.AddrGenMode {
+	case 0:
+	case 1:
+		return nil
+	default:
+		return unpredictable("the link-local address that %s makes from a secret", l.Name)
+	}
+	p, err := linkLocalOf(l)
+	if err != nil || w.state[resource.AddrKey(l.Name, p)] != nil {
+		return err
+	}
+	return w.newAddr6(l, resource.Addr{Dev: l.Name, Prefix: p, Permanent: true, Proto: protoLinkLocal})
 }
 
 // linkLocalOf is the address that the kernel makes from the MAC of l.

@@ -115,18 +115,20 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 	if err := n.predict(ctx, &wanted); err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(e.Want.Keys(), func(k resource.Key) bool { return k.Kind() == resource.KindAddr }) {
+	if slices.ContainsFunc(e.Want.Keys(), func(k resource.Key) bool {
+		return k.Kind() == resource.KindAddr || k.Kind() == resource.KindLink
+	}) {
 		n.keep(e)
 	}
 	return n.store.known.Select(e.Query), nil
 }
 
-// keep makes as it was what e foresees unchanged although it takes addresses
-// away, with which the kernel takes it along: a node puts it back.
+// keep makes as it was what e foresees unchanged although the kernel takes it along with an
+// address or a link: a node puts it back.
 func (n *Node) keep(e engine.Edit) {
 	for k, r := range e.Before {
 		_, wanted := e.Want[k]
-		if !wanted && k.Kind() == resource.KindRoute && len(resource.Compare(resource.State{k: r}, resource.State{k: e.After[k]})) == 0 {
+		if kind := k.Kind(); !wanted && (kind == resource.KindRoute || kind == resource.KindAddr) && len(resource.Compare(resource.State{k: r}, resource.State{k: e.After[k]})) == 0 {
 			n.store.known[k] = r
 		}
 	}
