@@ -122,6 +122,9 @@ func (n *Node) restore(ctx context.Context, c capture) error {
 	if _, err := n.make(ctx, c.State, now); err != nil {
 		return err
 	}
+	if err := n.takeOff(ctx, c); err != nil {
+		return err
+	}
 	for _, msg := range c.Neighs { // one that is there again knows better
 		err := n.exchange(ctx, unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, msg, 0, nil)
 		if err != nil && ctx.Err() != nil {
@@ -129,6 +132,44 @@ func (n *Node) restore(ctx context.Context, c capture) error {
 		}
 	}
 	return nil
+}
+
+// takeOff takes away what the kernel has made of the link again, where somebody
+// had taken that away before the restart.
+func (n *Node) takeOff(ctx context.Context, c capture) error {
+	now, err := n.read(ctx, onLinkOf(c.Link))
+	if err != nil {
+		return err
+	}
+	const kernelLL = 3 // IFAPROT_KERNEL_LL
+	more := resource.State{}
+	for k, r := range now.state.Select(onLinkOf(c.Link)) {
+		if _, was := c.State[k]; was {
+			continue
+		}
+		switch r := r.(type) {
+		case resource.Route:
+			if r.Proto == resource.ProtoKernel && r.Type == resource.Unicast {
+				more[k] = nil
+			}
+		case resource.Addr:
+			if r.Proto == kernelLL {
+				more[k] = nil
+			}
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	touched, err := selectors(more)
+	if err != nil {
+		return err
+	}
+	if now, err = n.read(ctx, unique(append(onLinkOf(c.Link), touched...))); err != nil {
+		return err
+	}
+	_, err = n.make(ctx, more, now)
+	return err
 }
 
 // learned returns the messages that make again the neighbours that the kernel
