@@ -39,6 +39,7 @@ func TestCutsOfEdits(t *testing.T) {
 		{"IPv6 address gone", "", func(*sessionWorld) engine.Edit {
 			return engine.Edit{Want: resource.State{resource.AddrKey("eth1", netip.MustParsePrefix("fd00:98::2/64")): nil}}
 		}, 80},
+		{"restart of the other link", "", func(*sessionWorld) engine.Edit { return engine.Edit{Restart: "eth0"} }, 40},
 		{"link down", "-n NODE route del default", func(w *sessionWorld) engine.Edit { return link(w, "eth1", false) }, 140},
 		{"IPv4 route gone", "-n NODE route del default", func(*sessionWorld) engine.Edit { return gone("10.20.0.0/16") }, 20},
 		{"IPv6 route gone", "", func(*sessionWorld) engine.Edit { return gone("fd00:20::/64") }, 20},
