@@ -216,7 +216,7 @@ func (e *Edit) UnmarshalJSON(b []byte) error {
 
 // Reverse is the edit that takes e back, where the node still holds e.After.
 func (e Edit) Reverse() Edit {
-	return Edit{Want: e.Diff().Before(), Query: e.Query, Before: e.After, After: e.Before, Settle: e.Settle}
+	return Edit{Want: e.Diff().Before(), Query: e.Query, Before: e.After, After: e.Before, Settle: e.Settle, Undo: true}
 }
 
 // DefaultSettle is how long a node is given to show what was predicted.

@@ -149,6 +149,11 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 		more, err = n.keep(ctx, e, now, back)
 		made = append(made, more...)
 	}
+	if err == nil && e.Undo && e.After != nil {
+		var more []step
+		more, err = n.asItWas(ctx, e, now)
+		made = append(made, more...)
+	}
 	if err == nil {
 		return nil
 	}
@@ -156,6 +161,33 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 		return halfDone(err, failed)
 	}
 	return err
+}
+
+// asItWas goes on from where an edit has come that takes another back: what the
+// kernel has made of it besides goes, and what it took along is made again.
+func (n *Node) asItWas(ctx context.Context, e engine.Edit, before reading) ([]step, error) {
+	now, err := n.read(ctx, before.query)
+	if err != nil {
+		return nil, err
+	}
+	want := resource.State{}
+	for _, c := range resource.Compare(now.state.Select(e.Query), e.After) {
+		if k := c.Key.Kind(); k == resource.KindRoute || k == resource.KindAddr {
+			want[c.Key] = c.After
+		}
+	}
+	if len(want) == 0 {
+		return nil, nil
+	}
+	touched, err := selectors(want)
+	if err != nil {
+		return nil, err
+	}
+	if now, err = n.read(ctx, unique(append(slices.Clone(before.query), touched...))); err != nil {
+		return nil, err
+	}
+	now.left = before.routes
+	return n.make(ctx, want, now)
 }
 
 // make has the kernel do all steps to want. It returns those that it has begun,

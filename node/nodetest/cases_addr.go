@@ -216,7 +216,7 @@ var casesAddr4 = []editCase{
 // up is eth1 of Eth1Down coming up, and what comes back with it in any case.
 var (
 	up     = withLink(Eth1Down, "eth1", func(l *resource.Link) { l.Up, l.Carrier = true, true })
-	withUp = and(up, resource.Of(eth1Routes[0], eth1Routes[2], behind(metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256), 1)))
+	withUp = and(up, resource.Of(eth1Routes[0], eth1Routes[2], metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256)))
 )
 
 var casesAddrUp = []editCase{
@@ -230,7 +230,7 @@ var casesAddrUp = []editCase{
 		then: and(withUp, resource.Of(sixNet, metric(sixNet, 7)))},
 	{name: "IPv6 after duplicate address detection", start: &Eth1Down, given: states(ip("2001:db8::1/64", "eth1", dad)), want: up, then: and(withUp, resource.Of(sixNet, sixOwn))},
 	{name: "the same subnet as on another link", start: &Eth1Down, given: states(ip("10.98.0.3/16", "eth0", brd("10.98.255.255"))), want: up,
-		then: and(up, resource.Of(behind(subnet("10.98.0.0/16", "eth1", "10.98.0.2"), 1), behind(everyone("10.98.255.255", "eth1", "10.98.0.2"), 1), behind(metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256), 1)))},
+		then: and(up, resource.Of(behind(subnet("10.98.0.0/16", "eth1", "10.98.0.2"), 1), behind(everyone("10.98.255.255", "eth1", "10.98.0.2"), 1), metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256)))},
 }
 
 var casesAddr6 = []editCase{
@@ -251,7 +251,7 @@ var casesAddr6 = []editCase{
 	{name: "add the prefix itself", want: resource.Of(ip("2001:db8::/64", "eth1")), then: resource.Of(ip("2001:db8::/64", "eth1"), sixNet, ownSix("2001:db8::", "eth1"))},
 	{name: "add on the other link", want: resource.Of(ip("fd00:98::3/64", "eth0")), then: resource.Of(ip("fd00:98::3/64", "eth0"), behind(subnet("fd00:98::/64", "eth0", ""), 1), ownSix("fd00:98::3", "eth0"))},
 	{name: "add the same on a link before", want: resource.Of(ip("fd00:98::2/64", "eth0")),
-		then: resource.Of(ip("fd00:98::2/64", "eth0"), behind(subnet("fd00:98::/64", "eth0", ""), 1), ownSix("fd00:98::2", "eth0"), behind(ownSix("fd00:98::2", "eth1"), 1))},
+		then: resource.Of(ip("fd00:98::2/64", "eth0"), behind(subnet("fd00:98::/64", "eth0", ""), 1), ownSix("fd00:98::2", "eth0"), ownSix("fd00:98::2", "eth1"))},
 	{name: "add on the loopback", want: resource.Of(ip("2001:db8::1/128", "lo")), then: resource.Of(ip("2001:db8::1/128", "lo"), subnet("2001:db8::1/128", "lo", ""), ownSix("2001:db8::1", "lo"))},
 	{name: "add on a link that is down", start: &Eth1Down, want: resource.Of(six), then: resource.Of(six, sixOwn)},
 	{name: "add on a link that is down, to be detected later", start: &Eth1Down, want: resource.Of(ip("2001:db8::1/64", "eth1", dad))},

@@ -19,8 +19,10 @@ type editCase struct {
 	restart string         // the link that is restarted
 	then    resource.State // what differs from before, afterwards; nil: what is wanted and no more
 	errno   string         // the kernel refuses
-	words   string
-	noUndo  bool // what it does cannot be put back exactly: say why in the case's name
+	// cutsLoopback says that the node cannot reach itself meanwhile.
+	cutsLoopback bool
+	words        string
+	noUndo       bool // what it does cannot be put back exactly: say why in the case's name
 }
 
 // testEdit predicts c, applies it, takes it back, and compares all along.

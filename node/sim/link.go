@@ -73,6 +73,9 @@ func (w *kernel) makeLink(k resource.Key, want resource.Resource) error {
 	}
 	w.look(needsLink(name)...)
 	if !link.Up {
+		if _, err := w.losing(name); err != nil {
+			return err
+		}
 		return w.down(name)
 	}
 	return w.up4and6(name)
@@ -123,6 +126,9 @@ func (w *kernel) down(name string) error {
 	}
 	var shifted []resource.Route
 	for _, r := range w.over(name) {
+		if r.Family() == 4 && r.Proto == resource.ProtoKernel { // other links may have the same: which of them is tried first will change
+			w.look(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table})
+		}
 		switch {
 		case r.NHID != 0:
 			if gone[r.NHID] {
@@ -314,18 +320,58 @@ func (w *kernel) restart(name string) (lost resource.State, err error) {
 	if err := w.restorable(name); err != nil {
 		return nil, err
 	}
+	return w.losing(name)
+}
+
+// losing returns what goes with the link called name when it goes down. It is an
+// error where not all of that could be put back.
+func (w *kernel) losing(name string) (lost resource.State, err error) {
 	trial := &kernel{state: maps.Clone(w.state)}
 	if err := trial.down(name); err != nil {
 		return nil, err
 	}
+	w.look(trial.footprint...)
 	lost = resource.State{}
 	for k, was := range trial.was {
-		if was == nil || was.Volatile() || k == l.Key() {
-			continue
+		if was != nil && !was.Volatile() && k != resource.LinkKey(name) {
+			lost[k] = was
 		}
-		lost[k] = was
 	}
-	return lost, nil
+	return lost, w.comesBack(name, lost)
+}
+
+// comesBack is an error where a route of lost was made by a way to its gateway
+// that is no longer there: it stays for as long as it is not touched, and cannot be made again.
+func (w *kernel) comesBack(name string, lost resource.State) error {
+	again := &kernel{state: maps.Clone(w.state), placed: map[resource.Key]bool{}}
+	var routes []resource.Route
+	for _, k := range order(lost) {
+		r, ok := lost[k].(resource.Route)
+		if ok && r.Proto != resource.ProtoKernel && r.NHID == 0 && !rejects(r.Type) {
+			routes = append(routes, r)
+			delete(again.state, k)
+		}
+	}
+	for _, r := range routes {
+		plainly := r // what is carried only does not decide about its gateway
+		plainly.Extra, plainly.Expires, plainly.Pref, plainly.Src, plainly.Nth = nil, false, 0, netip.Prefix{}, 0
+		plainly.Hops = slices.Clone(r.Hops)
+		for i := range plainly.Hops {
+			plainly.Hops[i].Extra = nil
+		}
+		var err error
+		if r.Family() == 4 {
+			_, err = again.newRoute4(plainly)
+		} else {
+			_, err = again.newRoute6(plainly)
+		}
+		w.look(again.footprint...)
+		if err != nil {
+			return unpredictable("what goes with %s could not be put back: the route %s: %v", name, r, err)
+		}
+		again.state[r.Key()] = r
+	}
+	return nil
 }
 
 // restorable is an error where something on the link called name could not be put back as it is.

@@ -76,7 +76,9 @@ func (w *kernel) nexthop6(r resource.Route, h resource.Hop) (resource.Hop, error
 	switch {
 	case h.Dev == "":
 		return h, refuse("ENODEV", "")
-	case !w.up(h.Dev): // whether IPv6 is disabled on it no longer shows
+	case w.noIPv6(h.Dev):
+		return h, refuse("EACCES", "IPv6 is disabled on nexthop device")
+	case !w.up(h.Dev):
 		return h, refuse("ENETDOWN", "Nexthop device is not up")
 	case !w.enabled6(h.Dev):
 		return h, refuse("EACCES", "IPv6 is disabled on nexthop device")
@@ -242,6 +244,13 @@ func sibling6(before []resource.Hop, h resource.Hop) error {
 		return refuse("EEXIST", "")
 	}
 	return nil
+}
+
+// noIPv6 reports whether IPv6 is disabled on dev.
+func (w *kernel) noIPv6(dev string) bool {
+	w.look(resource.Selector{Kind: resource.KindLink, Name: dev})
+	l, ok := resource.Get[resource.Link](w.state, resource.LinkKey(dev))
+	return ok && l.Conf.DisableIPv6
 }
 
 // enabled6 reports whether dev, which is up, speaks IPv6.

@@ -89,7 +89,7 @@ func unreachable(t *testing.T, err error, words ...string) {
 
 func TestConformance(t *testing.T) {
 	home := t.TempDir()
-	nodetest.Run(t, func(t *testing.T, s nodetest.Start) engine.Node {
+	nodetest.RunOverLoopback(t, func(t *testing.T, s nodetest.Start) engine.Node {
 		server := startServer(t, setup{ns: s.Namespace(t), home: home})
 		n, err := Dial(t.Context(), server.target(t))
 		if err != nil {
