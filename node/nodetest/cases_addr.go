@@ -216,7 +216,7 @@ var casesAddr4 = []editCase{
 // up is eth1 of Eth1Down coming up, and what comes back with it in any case.
 var (
 	up     = withLink(Eth1Down, "eth1", func(l *resource.Link) { l.Up, l.Carrier = true, true })
-	withUp = and(up, resource.Of(eth1Routes[0], eth1Routes[2], behind(metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256), 1)))
+	withUp = and(up, resource.Of(eth1Routes[0], eth1Routes[2], metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256)))
 )
 
 var casesAddrUp = []editCase{
@@ -230,7 +230,7 @@ var casesAddrUp = []editCase{
 		then: and(withUp, resource.Of(sixNet, metric(sixNet, 7)))},
 	{name: "IPv6 after duplicate address detection", start: &Eth1Down, given: states(ip("2001:db8::1/64", "eth1", dad)), want: up, then: and(withUp, resource.Of(sixNet, sixOwn))},
 	{name: "the same subnet as on another link", start: &Eth1Down, given: states(ip("10.98.0.3/16", "eth0", brd("10.98.255.255"))), want: up,
-		then: and(up, resource.Of(behind(subnet("10.98.0.0/16", "eth1", "10.98.0.2"), 1), behind(everyone("10.98.255.255", "eth1", "10.98.0.2"), 1), behind(metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256), 1)))},
+		then: and(up, resource.Of(behind(subnet("10.98.0.0/16", "eth1", "10.98.0.2"), 1), behind(everyone("10.98.255.255", "eth1", "10.98.0.2"), 1), metric(fromKernel(resource.Multicast, "ff00::/8", "eth1", ""), 256)))},
 }
 
 var casesAddr6 = []editCase{
@@ -247,11 +247,12 @@ var casesAddr6 = []editCase{
 	{name: "add with peer", want: resource.Of(ip("2001:db8::1/64", "eth1", peer("2001:db8:1::9"))),
 		then: resource.Of(ip("2001:db8::1/64", "eth1", peer("2001:db8:1::9")), sixNet, sixOwn, subnet("2001:db8:1::9/128", "eth1", ""))},
 	{name: "add a link-local one", want: resource.Of(ip("fe80::9/64", "eth1")), then: resource.Of(ip("fe80::9/64", "eth1"), ownSix("fe80::9", "eth1"))},
+	{name: "add a link-local one where the prefix route is", given: states(inTable(metric(dev("fe80::/96", "eth1"), 256), resource.TableMain)), want: resource.Of(ip("fe80::9/96", "eth1")), then: resource.Of(ip("fe80::9/96", "eth1"), ownSix("fe80::9", "eth1"))},
 	{name: "add a site-local one", want: resource.Of(ip("fec0::1/64", "eth1", near(site))), then: resource.Of(ip("fec0::1/64", "eth1", near(site)), subnet("fec0::/64", "eth1", ""), ownSix("fec0::1", "eth1"))},
 	{name: "add the prefix itself", want: resource.Of(ip("2001:db8::/64", "eth1")), then: resource.Of(ip("2001:db8::/64", "eth1"), sixNet, ownSix("2001:db8::", "eth1"))},
 	{name: "add on the other link", want: resource.Of(ip("fd00:98::3/64", "eth0")), then: resource.Of(ip("fd00:98::3/64", "eth0"), behind(subnet("fd00:98::/64", "eth0", ""), 1), ownSix("fd00:98::3", "eth0"))},
 	{name: "add the same on a link before", want: resource.Of(ip("fd00:98::2/64", "eth0")),
-		then: resource.Of(ip("fd00:98::2/64", "eth0"), behind(subnet("fd00:98::/64", "eth0", ""), 1), ownSix("fd00:98::2", "eth0"), behind(ownSix("fd00:98::2", "eth1"), 1))},
+		then: resource.Of(ip("fd00:98::2/64", "eth0"), behind(subnet("fd00:98::/64", "eth0", ""), 1), ownSix("fd00:98::2", "eth0"))},
 	{name: "add on the loopback", want: resource.Of(ip("2001:db8::1/128", "lo")), then: resource.Of(ip("2001:db8::1/128", "lo"), subnet("2001:db8::1/128", "lo", ""), ownSix("2001:db8::1", "lo"))},
 	{name: "add on a link that is down", start: &Eth1Down, want: resource.Of(six), then: resource.Of(six, sixOwn)},
 	{name: "add on a link that is down, to be detected later", start: &Eth1Down, want: resource.Of(ip("2001:db8::1/64", "eth1", dad))},
@@ -276,13 +277,13 @@ var casesAddr6 = []editCase{
 	{name: "delete, a route from it in another table, too", given: states(six, inTable(src(via(net6, gw6, "eth1"), "2001:db8::1"), table100)), want: keysOf(six),
 		then: and(keysOf(six, sixNet, sixOwn), resource.Of(inTable(via(net6, gw6, "eth1"), table100)))},
 	{name: "delete, its address stays on another link", given: states(six, ip("2001:db8::1/128", "eth0"), src(via(net6, gw6, "eth1"), "2001:db8::1")), want: keysOf(six),
-		then: and(keysOf(six, sixNet, behind(ownSix("2001:db8::1", "eth1"), 1)), resource.State{})},
+		then: and(keysOf(six, sixNet, ownSix("2001:db8::1", "eth1")), resource.State{})},
 	{name: "delete, routes through its prefix stay", given: states(six, via(net6, "2001:db8::9", "eth1")), want: keysOf(six), then: keysOf(six, sixNet, sixOwn)},
 	{name: "delete with peer", given: states(ip("2001:db8::1/64", "eth1", peer("2001:db8:1::9"))), want: keysOf(six), then: keysOf(six, sixNet, sixOwn, subnet("2001:db8:1::9/128", "eth1", ""))},
 	{name: "delete with metric", given: states(ip("2001:db8::1/64", "eth1", prio(7))), want: keysOf(six), then: keysOf(six, metric(sixNet, 7), sixOwn)},
-	{name: "delete the link-local one", want: keysOf(ip(ll1+"/64", "eth1")), then: keysOf(ip(ll1+"/64", "eth1"), behind(subnet("fe80::/64", "eth1", ""), 1), ownSix(ll1, "eth1"))},
+	{name: "delete the link-local one", want: keysOf(ip(ll1+"/64", "eth1")), then: keysOf(ip(ll1+"/64", "eth1"), subnet("fe80::/64", "eth1", ""), ownSix(ll1, "eth1"))},
 	{name: "delete the link-local one of the kernel's making", start: &Lab, want: keysOf(ip("fe80::ff:fe62:2/64", "eth1")),
-		then: keysOf(ip("fe80::ff:fe62:2/64", "eth1"), behind(subnet("fe80::/64", "eth1", ""), 1), ownSix("fe80::ff:fe62:2", "eth1"))},
+		then: keysOf(ip("fe80::ff:fe62:2/64", "eth1"), subnet("fe80::/64", "eth1", ""), ownSix("fe80::ff:fe62:2", "eth1"))},
 	{name: "delete the loopback's own", want: keysOf(ip("::1/128", "lo")), then: keysOf(ip("::1/128", "lo"), ownSix("::1", "lo"))},
 	{name: "delete without carrier", start: &NoCarrier, want: keysOf(eth1Six), then: keysOf(eth1Six, subnet("fd00:98::/64", "eth1", ""), ownSix("fd00:98::2", "eth1"))},
 
