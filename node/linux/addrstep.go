@@ -350,7 +350,20 @@ func (n *Node) keep(ctx context.Context, e engine.Edit, before reading, moved bo
 		} else if !moved {
 			continue
 		}
+		if r, isRoute := c.After.(resource.Route); isRoute && c.Before == nil && slices.ContainsFunc(before.routes, func(o route) bool { return same(o, route{Route: r}) }) {
+			continue // it was there, in another place
+		}
 		want[c.Key] = c.Before
+	}
+	if len(want) == 0 {
+		return nil, nil
+	}
+	touched, err := selectors(want) // with all routes of an identity
+	if err != nil {
+		return nil, err
+	}
+	if now, err = n.read(ctx, unique(append(slices.Clone(now.query), touched...))); err != nil {
+		return nil, err
 	}
 	now.left = before.routes
 	return n.make(ctx, want, now)

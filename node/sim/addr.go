@@ -214,7 +214,10 @@ func (w *kernel) sameIdentity(r resource.Route) []resource.Route {
 // that it does for r.
 func (w *kernel) appendRoute(r resource.Route, shared func(resource.Route) bool) {
 	same := w.sameIdentity(r)
-	if slices.ContainsFunc(same, shared) {
+	does := func(o resource.Route) bool {
+		return o.Metric == r.Metric && !o.Src.IsValid() && o.TOS == r.TOS && shared(o)
+	}
+	if slices.ContainsFunc(w.routes(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table}), does) {
 		return
 	}
 	r.Nth = len(same)

@@ -193,7 +193,8 @@ func (w *kernel) lookup6(dst netip.Addr, table resource.Table, dev string, stric
 		}
 		for _, h := range hops6(r) {
 			onDev := dev == "" || h.Dev == dev
-			if strict && !onDev || h.Dev != "lo" && !w.up(h.Dev) {
+			// What is there of a link that is down was made since: the route to an address of its own.
+			if strict && !onDev || h.Dev != "lo" && r.Type != resource.Local && !w.up(h.Dev) {
 				continue
 			}
 			if !found || onDev && dev != "" && hop.Dev != dev {
