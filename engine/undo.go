@@ -3,9 +3,9 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"runbook/engine/resource"
 )
@@ -24,9 +24,10 @@ type PutBack struct {
 	Op    string `json:"op"`              // what was done: "route.add 10.20.0.0/16"
 	Force bool   `json:"force,omitempty"` // also where the node holds something else by now
 
-	edit   Edit
-	repeat bool
-	left   resource.Diff // what was changed since: from what the run left to what is there
+	edit    Edit
+	left    resource.Diff // what was changed since: from what the run left to what is there
+	refused *NodeError    // the kernel would not take it back, as the node is by now
+	stays   string        // the newer change, left alone, that rests on this one, which stays for it
 }
 
 func (o *PutBack) String() string { return o.Op }
@@ -37,24 +38,105 @@ func (o *PutBack) Plan(ctx context.Context, n Reader) (resource.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	var back Edit
-	back, o.left = o.edit.TakeBack(nil, now)
-	if o.Force {
-		was := o.edit.Diff().Before()
-		for _, c := range o.left {
-			back.Want[c.Key] = was[c.Key]
-		}
-		o.left = nil
+	o.left = nil
+	if o.stays != "" {
+		return nil, nil
 	}
-	return back.Want, nil
+	back, left := o.edit.TakeBack(nil, now)
+	if resource.Equal(o.edit.After, now) { // all that it rests on is as it was left: it can be just as it was
+		return back.Want, nil
+	}
+	want := back.Want
+	follows := o.edit.followers()
+	for _, c := range left {
+		switch {
+		case follows[c.Key]:
+		case o.Force:
+			want[c.Key] = o.edit.Before[c.Key]
+		default:
+			o.left = append(o.left, c)
+		}
+	}
+	if slices.ContainsFunc(o.left, func(c resource.Change) bool { return c.Key.Kind() == resource.KindLink }) {
+		return nil, nil // the rest of the change is what the link brought or took
+	}
+	for k, r := range want {
+		if follows[k] {
+			delete(want, k)
+		}
+		if a, ok := r.(resource.Addr); ok {
+			a.Place = 0 // among others than those that there were
+			want[k] = a
+		}
+	}
+	return want, nil
+}
+
+// followers are the routes among what e changed that the kernel makes and
+// drops by itself, with the links and addresses that e changed.
+func (e Edit) followers() map[resource.Key]bool {
+	out, leads := map[resource.Key]bool{}, false
+	for _, c := range e.Diff() {
+		switch k := c.Key.Kind(); k {
+		case resource.KindLink, resource.KindAddr:
+			leads = true
+		case resource.KindRoute:
+			r, _ := c.Before.(resource.Route)
+			if c.Before == nil {
+				r, _ = c.After.(resource.Route)
+			}
+			if r.Proto == resource.ProtoKernel {
+				out[c.Key] = true
+			}
+		}
+	}
+	if !leads {
+		return nil
+	}
+	return out
+}
+
+// restsOn reports whether e looked at what the older change changed.
+func (e Edit) restsOn(older Edit) bool {
+	for _, c := range older.Diff() {
+		_, before := e.Before[c.Key]
+		_, after := e.After[c.Key]
+		if before || after {
+			return true
+		}
+	}
+	return false
 }
 
 // Shape implements [Shaper].
-func (o *PutBack) Shape(e *Edit) { e.Undo, e.Repeat = true, o.repeat }
+func (o *PutBack) Shape(e *Edit) { e.Undo = true }
 
 // Result implements [Change].
 func (o *PutBack) Result(changed bool, _ resource.State) any {
 	return map[string]any{"changed": changed, "left": o.left}
+}
+
+// alone says, line by line, what was left alone and why; it is nothing where nothing was.
+func (o *PutBack) alone() []string {
+	if o.stays != "" {
+		return []string{"left alone: " + o.Op, "  " + o.stays + " rests on it, and was changed since"}
+	}
+	if o.refused != nil {
+		return []string{"left alone, for the kernel refuses it by now: " + o.Op}
+	}
+	var out []string
+	for _, c := range o.left {
+		out = append(out, "changed since, and left alone: "+o.Op,
+			fmt.Sprintf("  the run left %s", words(c.Key, c.Before)), fmt.Sprintf("  and there is %s", words(c.Key, c.After)))
+	}
+	return out
+}
+
+func words(k resource.Key, r resource.Resource) string {
+	if r == nil {
+		return "no " + string(k.Kind())
+	}
+	return string(k.Kind()) + " " + r.String()
 }
 
 var (
@@ -66,17 +148,14 @@ var (
 type Undo struct {
 	header Header
 	nodes  map[string][]*PutBack // newest first
-
-	mu   sync.Mutex
-	left map[string]bool // nodes on which something was left alone
 }
 
 var _ Program = (*Undo)(nil)
 
 // NewUndo returns the program that takes back what the entries of run say that
 // it did. The nodes of force are put back even where they have been changed since.
-func NewUndo(run RunRecord, entries []Entry, force []string, repeat bool) *Undo {
-	u := &Undo{nodes: map[string][]*PutBack{}, left: map[string]bool{}}
+func NewUndo(run RunRecord, entries []Entry, force []string) *Undo {
+	u := &Undo{nodes: map[string][]*PutBack{}}
 	u.header.Doc = "Take back what run " + run.ID + " did."
 	stands := map[string]map[int]Entry{}
 	for _, e := range entries {
@@ -97,7 +176,7 @@ func NewUndo(run RunRecord, entries []Entry, force []string, repeat bool) *Undo 
 				continue
 			}
 			u.nodes[node] = append(u.nodes[node], &PutBack{
-				Run: run.ID, Nth: nth, Op: e.Op, Force: slices.Contains(force, node), edit: *e.Edit, repeat: repeat,
+				Run: run.ID, Nth: nth, Op: e.Op, Force: slices.Contains(force, node), edit: *e.Edit,
 			})
 		}
 		slices.SortFunc(u.nodes[node], func(a, b *PutBack) int { return b.Nth - a.Nth })
@@ -137,43 +216,47 @@ func (u *Undo) Close() error { return nil }
 
 // Run implements [Program].
 func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
+	var kept []*PutBack // what was left alone
 	for _, o := range u.nodes[node.Name] {
+		o.stays = ""
+		for _, newer := range kept {
+			if !o.Force && newer.edit.restsOn(o.edit) {
+				o.stays = newer.Op
+			}
+		}
 		args, err := json.Marshal(o)
 		if err != nil {
 			return err
 		}
-		if _, err := h.Do(ctx, Call{Name: PutBackName, Args: args, Op: o}); err != nil {
+		_, err = h.Do(ctx, Call{Name: PutBackName, Args: args, Op: o})
+		if o.refused = nil; err != nil && !errors.As(err, &o.refused) {
 			return err
 		}
-		for _, c := range o.left {
-			u.mu.Lock()
-			u.left[node.Name] = true
-			u.mu.Unlock()
-			h.Print(fmt.Sprintf("left alone, changed since: %s", change(c)))
+		lines := o.alone()
+		if len(lines) > 0 {
+			kept = append(kept, o)
+		}
+		for _, l := range lines {
+			h.Print(l)
 		}
 	}
 	return nil
 }
 
-func change(c resource.Change) string {
-	show := func(r resource.Resource) string {
-		if r == nil {
-			return "nothing"
-		}
-		return r.String()
-	}
-	return fmt.Sprintf("%s: the run left %s, and there is %s", c.Key.Kind(), show(c.Before), show(c.After))
-}
-
-// LeftAlone is the error for an undo that left something alone, or nil.
+// LeftAlone is the error for an undo that left something alone, or nil. It is
+// for after the last Run.
 func (u *Undo) LeftAlone() *Error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if len(u.left) == 0 {
+	left := 0
+	for _, changes := range u.nodes {
+		if slices.ContainsFunc(changes, func(o *PutBack) bool { return len(o.alone()) > 0 }) {
+			left++
+		}
+	}
+	if left == 0 {
 		return nil
 	}
 	return &Error{
-		Code: Differs, Cause: fmt.Sprintf("nodes that were changed since the run: %d; what was changed there was left alone", len(u.left)),
+		Code: Differs, Cause: fmt.Sprintf("nodes that were changed since the run: %d; what was changed there was left alone", left),
 		Hint: "--force NODE puts it back all the same",
 	}
 }

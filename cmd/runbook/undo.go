@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +32,7 @@ func undoCommand(stop stopper) *cobra.Command {
 			}
 			planning, cancel := stop.whole()
 			defer cancel()
-			run, undo, err := undoOf(planning, args[0], force, f.repeat)
+			run, undo, err := undoOf(planning, args[0], force)
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ func undoCommand(stop stopper) *cobra.Command {
 }
 
 // undoOf finds a run and what takes it back.
-func undoOf(ctx context.Context, id string, force []string, repeat bool) (engine.RunRecord, *engine.Undo, error) {
+func undoOf(ctx context.Context, id string, force []string) (engine.RunRecord, *engine.Undo, error) {
 	j, err := journal.Open(journal.DefaultDir())
 	if err != nil {
 		return engine.RunRecord{}, nil, err
@@ -84,7 +84,7 @@ func undoOf(ctx context.Context, id string, force []string, repeat bool) (engine
 	if by != "" {
 		return run, nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s was taken back already, by run %s", run.ID, by), Hint: "runbook undo " + by + " does it again"}
 	}
-	undo := engine.NewUndo(run, entries, force, repeat)
+	undo := engine.NewUndo(run, entries, force)
 	if len(undo.Nodes()) == 0 {
 		return run, nil, engine.Invalid.Errorf("run %s left nothing to take back", run.ID)
 	}
@@ -97,17 +97,14 @@ func takenBackBy(ctx context.Context, j *journal.Journal, id string) (string, er
 	if err != nil {
 		return "", err
 	}
-	undone := map[string]string{} // by what
-	for _, r := range slices.Backward(runs) {
-		if r.Undoes != "" && r.Outcome != nil && r.Outcome.Exit == 0 && r.Selection == selectedAll {
+	undone := map[string]string{} // by which run, if it holds
+	for _, r := range runs {      // newest first: whether an undo holds is known before what it undoes
+		whole := r.Undoes != "" && r.Outcome != nil && r.Outcome.Exit == 0 && r.Selection == selectedAll
+		if whole && undone[r.ID] == "" && undone[r.Undoes] == "" {
 			undone[r.Undoes] = r.ID
 		}
 	}
-	by := undone[id]
-	if by != "" && undone[by] != "" {
-		return "", nil
-	}
-	return by, nil
+	return undone[id], nil
 }
 
 // selectedAll is the selection of an undo of all nodes of its run.
@@ -135,6 +132,9 @@ func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
 	for _, n := range chosen {
 		f.names = append(f.names, n.Name)
 	}
+	if len(f.names) == len(nodes) {
+		f.selection = selectedAll
+	}
 	return nil
 }
 
@@ -142,20 +142,8 @@ func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
 func known(force, nodes []string, run string) error {
 	for _, n := range force {
 		if !slices.Contains(nodes, n) {
-			return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("--force %s: run %s changed nothing there", n, run), Hint: "it changed " + list(nodes)}
+			return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("--force %s: run %s changed nothing there", n, run), Hint: "it changed " + strings.Join(nodes, ", ")}
 		}
 	}
 	return nil
-}
-
-func list(names []string) string {
-	set := map[string]bool{}
-	for _, n := range names {
-		set[n] = true
-	}
-	out := ""
-	for _, n := range slices.Sorted(maps.Keys(set)) {
-		out += ", " + n
-	}
-	return out[min(2, len(out)):]
 }
