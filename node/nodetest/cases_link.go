@@ -54,7 +54,31 @@ var casesLink = []editCase{
 	{name: "mtu", want: mtu(Usual, 9000)},
 	{name: "mtu of a link that is down", start: &Eth1Down, want: mtu(Eth1Down, 1400)},
 	{name: "mtu too large", want: mtu(Usual, 65536), errno: "EINVAL", words: "mtu greater than device maximum"},
+	// what random sequences have found
+	{name: "down with a subnet that another link has too", given: []resource.State{resource.Of(ip("10.98.0.4/16", "eth0"))}, want: downOf(Usual, "eth1"),
+		then: and(lostWith(Usual, Eth1Down.State), gone(behind(subnet("10.98.0.0/16", "eth0", "10.98.0.4"), 1).Key(), behind(everyone("10.98.255.255", "eth0", "10.98.0.4"), 1).Key()),
+			resource.Of(subnet("10.98.0.0/16", "eth0", "10.98.0.4"), everyone("10.98.255.255", "eth0", "10.98.0.4")))},
+	{name: "down of the link before, with its link-local subnet", want: downOf(Usual, "eth0"), then: and(lostOf(Usual, "eth0"), downOf(Usual, "eth0"))},
+	{name: "restart without the route to its subnet", given: []resource.State{gone(subnet("10.98.0.0/16", "eth1", "10.98.0.2").Key())}, restart: "eth1", then: resource.State{}},
 	{name: "restart", restart: "eth1", then: resource.State{}},
 	{name: "restart without IPv6", start: &NoIPv6, given: []resource.State{resource.Of(link4, link100, linkTwo, linkHole)}, restart: "eth1", then: resource.State{}},
 	{name: "restart with routes", given: []resource.State{resource.Of(link4, link100, linkTwo, linkHole, link6)}, restart: "eth1", then: resource.State{}},
+}
+
+// lostOf is what of s is on a link, but for its IPv4 addresses and their own routes, as absent.
+func lostOf(s Start, name string) resource.State {
+	out := resource.State{}
+	for k, r := range s.State {
+		switch r := r.(type) {
+		case resource.Addr:
+			if r.Dev == name && r.Family() == 6 {
+				out[k] = nil
+			}
+		case resource.Route:
+			if len(r.Hops) > 0 && r.Hops[0].Dev == name && r.Scope != resource.ScopeHost {
+				out[k] = nil
+			}
+		}
+	}
+	return out
 }
