@@ -123,6 +123,9 @@ func (w *kernel) down(name string) error {
 	}
 	var shifted []resource.Route
 	for _, r := range w.over(name) {
+		if r.Nth > 0 || r.Proto == resource.ProtoKernel { // it may have others of its identity behind it
+			w.look(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table})
+		}
 		switch {
 		case r.NHID != 0:
 			if gone[r.NHID] {
