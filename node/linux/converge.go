@@ -129,14 +129,13 @@ func group(want resource.State, routes, left []route) ([]routeGroup, error) {
 		if r.Expires && (now == nil || !now.Expires) {
 			return nil, fmt.Errorf("route %s: it has a lifetime, and nothing says how much is left of it", r)
 		}
-		for i, o := range slot { // it is there in another place: the two change places
-			nth := r
-			if nth.Nth = i; i != id.nth && same(*o, route{Route: r}) {
-				if _, named := want[nth.Key()]; !named && slot[id.nth] == nil {
-					delete(slot, i)
-				} else if !named {
-					slot[i] = slot[id.nth]
+		for i, o := range slot { // it is there in another place: it moves, and those between with it
+			other := r
+			if other.Nth = i; i != id.nth && same(*o, route{Route: r}) {
+				if _, named := want[other.Key()]; !named {
+					shift(slot, i, id.nth)
 				}
+				break
 			}
 		}
 		next := &route{Route: r}
@@ -159,6 +158,22 @@ func group(want resource.State, routes, left []route) ([]routeGroup, error) {
 		out = append(out, g)
 	}
 	return out, nil
+}
+
+// shift takes the route in one place to another. Those between the two close up.
+func shift(slot map[int]*route, from, to int) {
+	r, step := slot[from], 1
+	if to < from {
+		step = -1
+	}
+	for i := from; i != to; i += step {
+		if next := slot[i+step]; next != nil {
+			slot[i] = next
+		} else {
+			delete(slot, i)
+		}
+	}
+	slot[to] = r
 }
 
 func sortedKeys(m map[int]*route) []int {

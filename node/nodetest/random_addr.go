@@ -30,6 +30,12 @@ func RandomAddrs(t *testing.T, f Factory) (made, refusals, unpredicted, undone i
 					r := randomRoute(rt)
 					want = resource.Of(r)
 				}
+				if rapid.IntRange(0, 15).Draw(rt, "the link") == 0 {
+					l, _ := resource.Get[resource.Link](read(t, n, Everything), resource.LinkKey("eth1"))
+					l.Up = !l.Up
+					l.Carrier = l.Up
+					want = resource.Of(l)
+				}
 				made++
 				switch randomEdit(t, rt, n, want) {
 				case editRefused:

@@ -126,7 +126,7 @@ func (w *kernel) down(name string) error {
 	}
 	var shifted []resource.Route
 	for _, r := range w.over(name) {
-		if r.Family() == 4 && r.Proto == resource.ProtoKernel { // other links may have the same: which of them is tried first will change
+		if r.Nth > 0 || r.Proto == resource.ProtoKernel { // it may have others of its identity behind it
 			w.look(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table})
 		}
 		switch {
@@ -346,6 +346,9 @@ func (w *kernel) comesBack(name string, lost resource.State) error {
 	again := &kernel{state: maps.Clone(w.state), placed: map[resource.Key]bool{}}
 	var routes []resource.Route
 	for _, k := range order(lost) {
+		if n, ok := lost[k].(resource.Nexthop); ok && len(n.Group) == 0 && !n.Blackhole && !n.FDB {
+			routes = append(routes, throughNexthop(n))
+		}
 		r, ok := lost[k].(resource.Route)
 		if ok && r.Proto != resource.ProtoKernel && r.NHID == 0 && !rejects(r.Type) {
 			routes = append(routes, r)
@@ -372,6 +375,18 @@ func (w *kernel) comesBack(name string, lost resource.State) error {
 		again.state[r.Key()] = r
 	}
 	return nil
+}
+
+// throughNexthop is a route over the hop of n: the kernel asks of both the same.
+func throughNexthop(n resource.Nexthop) resource.Route {
+	dst := netip.MustParsePrefix("198.51.100.255/32") // of a net that nobody has
+	if n.Family == 6 {
+		dst = netip.MustParsePrefix("2001:db8:ffff:ffff::ffff/128")
+	}
+	return resource.Route{
+		Dst: dst, Table: resource.TableMain, Metric: resource.DefaultMetric(dst), Type: resource.Unicast, Proto: resource.ProtoStatic,
+		Hops: []resource.Hop{n.Hop},
+	}
 }
 
 // restorable is an error where something on the link called name could not be put back as it is.

@@ -76,11 +76,9 @@ func (w *kernel) nexthop6(r resource.Route, h resource.Hop) (resource.Hop, error
 	switch {
 	case h.Dev == "":
 		return h, refuse("ENODEV", "")
-	case w.noIPv6(h.Dev):
-		return h, refuse("EACCES", "IPv6 is disabled on nexthop device")
-	case !w.up(h.Dev):
+	case !w.up(h.Dev) && !w.disabled6(h.Dev):
 		return h, refuse("ENETDOWN", "Nexthop device is not up")
-	case !w.enabled6(h.Dev):
+	case !w.up(h.Dev) || !w.enabled6(h.Dev):
 		return h, refuse("EACCES", "IPv6 is disabled on nexthop device")
 	}
 	return h, nil
@@ -247,11 +245,10 @@ func sibling6(before []resource.Hop, h resource.Hop) error {
 	return nil
 }
 
-// noIPv6 reports whether IPv6 is disabled on dev.
-func (w *kernel) noIPv6(dev string) bool {
-	w.look(resource.Selector{Kind: resource.KindLink, Name: dev})
-	l, ok := resource.Get[resource.Link](w.state, resource.LinkKey(dev))
-	return ok && l.Conf.DisableIPv6
+// disabled6 reports whether dev is set not to speak IPv6, even where it is down.
+func (w *kernel) disabled6(dev string) bool {
+	l, _ := resource.Get[resource.Link](w.state, resource.LinkKey(dev))
+	return l.Conf.DisableIPv6
 }
 
 // enabled6 reports whether dev, which is up, speaks IPv6.
