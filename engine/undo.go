@@ -149,7 +149,9 @@ func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
 			u.mu.Lock()
 			u.left[node.Name] = true
 			u.mu.Unlock()
-			h.Print(fmt.Sprintf("left alone, changed since: %s", change(c)))
+			if err := h.Print("", fmt.Sprintf("left alone, changed since: %s", change(c))); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
