@@ -80,7 +80,7 @@ func askSandboxed(ctx context.Context, times int) error {
 type nothing struct{}
 
 func (nothing) Do(context.Context, engine.Call) (any, error)     { return nil, nil }
-func (nothing) Print(string)                                     {}
+func (nothing) Print(string, string) error                       { return nil }
 func (nothing) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 func planSandboxed(ctx context.Context, n int) error {

@@ -22,7 +22,7 @@ type Tally struct {
 	mu      sync.Mutex
 	changes int
 	output  int64
-	most    map[Limit]int64 // the most that any node has used
+	most    map[Limit]int64 // of what does not add up: the most there was, on any node or at any time
 }
 
 // Used is how much of each limit was used; what was not counted is not there.
@@ -39,8 +39,8 @@ func (t *Tally) Used() Used {
 	return out
 }
 
-// note keeps n where it is the most of its limit.
-func (t *Tally) note(l Limit, n int64) {
+// Note keeps n where it is the most of its limit.
+func (t *Tally) Note(l Limit, n int64) {
 	if t == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func (b *Budget) call() error {
 	if b.calls > b.Limits.N(LimitCallsPerNode) {
 		return b.Limits.Exceeded(LimitCallsPerNode, fmt.Sprintf("this would be call %d on the node", b.calls))
 	}
-	b.Tally.note(LimitCallsPerNode, int64(b.calls))
+	b.Tally.Note(LimitCallsPerNode, int64(b.calls))
 	return nil
 }
 
@@ -113,8 +113,8 @@ func (b *Budget) change(what string, disruptive bool) error {
 	if err := b.Tally.change(b.Limits); err != nil {
 		return err
 	}
-	b.Tally.note(LimitChangesPerNode, int64(b.changes))
-	b.Tally.note(LimitRepeats, int64(b.repeats[what]))
+	b.Tally.Note(LimitChangesPerNode, int64(b.changes))
+	b.Tally.Note(LimitRepeats, int64(b.repeats[what]))
 	return nil
 }
 

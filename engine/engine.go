@@ -292,8 +292,9 @@ type Program interface {
 type Host interface {
 	// Do does one call of an operation. Its result encodes as JSON.
 	Do(ctx context.Context, c Call) (any, error)
-	// Print takes a line that the script printed.
-	Print(line string)
+	// Print takes a line that the script printed at pos, file:line:col. The
+	// error ends the script.
+	Print(pos, line string) error
 	// Sleep waits between two tries; a prediction does not.
 	Sleep(ctx context.Context, d time.Duration) error
 }
@@ -340,8 +341,9 @@ const DefaultConfirmWithin = 30 * time.Second
 
 // Usage is what a program has used.
 type Usage struct {
-	Steps int64 `json:"steps"` // Starlark steps
-	Calls int64 `json:"calls"`
+	Steps  int64 `json:"steps"` // Starlark steps
+	Calls  int64 `json:"calls"`
+	Memory int64 `json:"memory,omitempty"` // bytes that the evaluator has of its limit; 0: that is not known
 }
 
 // Duration is a time.Duration that is written as "1m30s" in JSON.

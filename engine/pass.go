@@ -79,20 +79,22 @@ func NewLive(plan *NodePlan, l Limits, n Node, j Journal, run string, emit func(
 	return &Pass{plan: plan, budget: Budget{Limits: l}, node: n, journal: j, run: run, emit: emit}
 }
 
-// Print takes a line that the script printed.
-func (p *Pass) Print(line string) {
+// Print takes a line that the script printed. It is charged while predicting.
+func (p *Pass) Print(pos, line string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.fatal != nil {
+		return p.fatal
+	}
 	if p.model != nil {
-		if err := p.budget.Tally.print(p.budget.Limits, line); err != nil && p.fatal == nil {
-			p.fail(PlannedChange{Op: "print"}, err) //nolint:errcheck // the pass is over: the next call and the end say so
+		if err := p.budget.Tally.print(p.budget.Limits, line); err != nil {
+			return p.fail(PlannedChange{Op: "print", Pos: pos}, err)
 		}
-		if p.fatal == nil {
-			p.plan.Prints = append(p.plan.Prints, line)
-		}
-		return
+		p.plan.Prints = append(p.plan.Prints, line)
+		return nil
 	}
 	p.queue = append(p.queue, queued{nth: -1, print: line}) // after the changes that it may speak of
+	return nil
 }
 
 // Sleep waits for d, but not in a prediction: nothing changes meanwhile in a model.

@@ -237,7 +237,9 @@ func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
 			kept = append(kept, o)
 		}
 		for _, l := range lines {
-			h.Print(l)
+			if err := h.Print("", l); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -35,7 +35,10 @@ type host struct {
 }
 
 // Print implements [engine.Host]: what a test prints is for whoever writes it.
-func (h *host) Print(line string) { fmt.Println("    | " + line) }
+func (h *host) Print(_, line string) error {
+	fmt.Println("    | " + line)
+	return nil
+}
 
 // Sleep implements [engine.Host]. Nothing changes meanwhile.
 func (h *host) Sleep(context.Context, time.Duration) error { return nil }

@@ -19,6 +19,9 @@ func Used(l engine.Limits, used engine.Used) string {
 		if info.Unit == engine.Time {
 			n = int64(time.Duration(n).Round(10 * time.Millisecond))
 		}
+		if mb := int64(1 << 20); info.Unit == engine.Size && n > 10*mb {
+			n = (n + mb - 1) / mb * mb
+		}
 		parts = append(parts, fmt.Sprintf("%s %s/%s", info.Name, info.Show(n), info.Show(l.Of(info.Name).N)))
 	}
 	return "used: " + strings.Join(parts, ", ")

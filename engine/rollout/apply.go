@@ -50,7 +50,7 @@ type application struct {
 // Nodes that could not be predicted count as failures and are not touched.
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
-	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits()), states: map[string]engine.NodeState{}}
+	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}}
 	if a.deadline.IsZero() { // the plans are not from Predict
 		a.deadline = time.Now().Add(a.limits.Duration())
 	}
@@ -285,7 +285,7 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	defer cancel()
 	info := a.info(p.Node)
 	if time.Since(p.Created) > staleAfter {
-		now := a.predict(ctx, info)
+		now := a.predict(ctx, info, nil) // what it uses was charged the first time, or it has drifted
 		if now.Err == nil {
 			now.Err = Drifted(p, now)
 		}
@@ -365,6 +365,7 @@ func (a *application) count(err *engine.Error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failures++
+	a.tally.Note(engine.LimitFailures, int64(a.failures))
 	a.blame(err)
 	if a.failures > a.Allowed() || err.Code == engine.Differs {
 		a.stopped = true

@@ -17,6 +17,7 @@ const window = time.Minute
 // pace is what has been begun lately, and what is being disrupted now.
 type pace struct {
 	perWindow  int
+	tally      *engine.Tally // told of the most that there was
 	begun      []begun       // in the last window, oldest first; guarded by turn
 	turn       chan struct{} // held by the one who waits, so that nodes start in the order in which they came
 	disrupting chan struct{} // one for each node that may be disrupted at the same time
@@ -27,9 +28,9 @@ type begun struct {
 	changes int
 }
 
-func newPace(l engine.Limits) *pace {
+func newPace(l engine.Limits, t *engine.Tally) *pace {
 	return &pace{
-		perWindow: l.N(engine.LimitChangesPerMinute), turn: make(chan struct{}, 1),
+		perWindow: l.N(engine.LimitChangesPerMinute), tally: t, turn: make(chan struct{}, 1),
 		disrupting: make(chan struct{}, l.N(engine.LimitDisruptive)),
 	}
 }
@@ -42,6 +43,7 @@ func (c *pace) start(ctx context.Context, stop <-chan struct{}, p *engine.NodePl
 		select {
 		case c.disrupting <- struct{}{}:
 			done = func() { <-c.disrupting }
+			c.tally.Note(engine.LimitDisruptive, int64(len(c.disrupting)))
 		case <-stop:
 			return done, false
 		case <-ctx.Done():
@@ -61,6 +63,7 @@ func (c *pace) start(ctx context.Context, stop <-chan struct{}, p *engine.NodePl
 		wait := c.wait(changes, time.Now())
 		if wait <= 0 {
 			c.begun = append(c.begun, begun{time.Now(), changes})
+			c.tally.Note(engine.LimitChangesPerMinute, int64(c.lately()))
 			return done, true
 		}
 		tell(wait)
@@ -79,10 +82,7 @@ func (c *pace) wait(changes int, now time.Time) time.Duration {
 	for len(c.begun) > 0 && now.Sub(c.begun[0].at) >= window {
 		c.begun = c.begun[1:]
 	}
-	room := c.perWindow - changes
-	for _, b := range c.begun {
-		room -= b.changes
-	}
+	room := c.perWindow - changes - c.lately()
 	for _, b := range c.begun { // until enough of the oldest have left the window
 		if room >= 0 {
 			break
@@ -92,6 +92,15 @@ func (c *pace) wait(changes int, now time.Time) time.Duration {
 		}
 	}
 	return 0
+}
+
+// lately is how many changes were begun in the last window.
+func (c *pace) lately() int {
+	n := 0
+	for _, b := range c.begun {
+		n += b.changes
+	}
+	return n
 }
 
 func disrupts(p *engine.NodePlan) bool {

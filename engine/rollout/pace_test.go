@@ -22,7 +22,7 @@ func planOf(changes int, disrupts bool) *engine.NodePlan {
 }
 
 func TestChangesPerMinute(t *testing.T) {
-	c := newPace(engine.Limits{engine.LimitChangesPerMinute: {N: 5}})
+	c := newPace(engine.Limits{engine.LimitChangesPerMinute: {N: 5}}, nil)
 	now := time.Now()
 	for _, step := range []struct {
 		at      time.Duration
@@ -50,7 +50,7 @@ func TestChangesPerMinute(t *testing.T) {
 
 // One node is disrupted at a time; whoever waits is freed by a stop.
 func TestDisruptiveAtATime(t *testing.T) {
-	c := newPace(engine.Limits{engine.LimitDisruptive: {N: 1}})
+	c := newPace(engine.Limits{engine.LimitDisruptive: {N: 1}}, nil)
 	stop := make(chan struct{})
 	done, ok := c.start(t.Context(), stop, planOf(1, true), nil)
 	if !ok {

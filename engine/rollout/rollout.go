@@ -84,18 +84,28 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 		limits.Exceeded(engine.LimitDuration, "predicting has taken longer than the run may"))
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
-	each(len(r.Nodes), func(i int) { plans[i] = r.predict(ctx, r.Nodes[i]) })
+	each(len(r.Nodes), func(i int) { plans[i] = r.predict(ctx, r.Nodes[i], r.tally) })
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return plans, context.Canceled
 	}
+	failed := 0
+	for _, p := range plans {
+		if p.Err != nil {
+			failed++
+		}
+	}
+	r.tally.Note(engine.LimitFailures, int64(failed))
 	return plans, nil // a limit that was hit is each node's error
 }
 
-func (r *Run) predict(ctx context.Context, info engine.NodeInfo) *engine.NodePlan {
+// predict predicts one node, and charges t with what that uses of the limits of all nodes together.
+func (r *Run) predict(ctx context.Context, info engine.NodeInfo, t *engine.Tally) *engine.NodePlan {
 	plan := &engine.NodePlan{Node: info.Name, Created: time.Now().UTC()}
 	n, err := r.fleet.node(ctx, r.Dialer, info.Name)
 	if err == nil {
-		pass := engine.NewPrediction(plan, r.Limits(), r.Model(n), r.Tell).Under(r.terms(info))
+		terms := r.terms(info)
+		terms.Tally = t
+		pass := engine.NewPrediction(plan, r.Limits(), r.Model(n), r.Tell).Under(terms)
 		err = r.Program.Run(ctx, info, pass)
 	}
 	if err != nil {
@@ -120,7 +130,14 @@ func (r *Run) Allowed() int {
 func (r *Run) Used() engine.Used {
 	u := r.tally.Used()
 	u[engine.LimitNodes] = int64(len(r.Nodes))
-	u[engine.LimitSteps] = r.Program.Usage().Steps
+	program := r.Program.Usage()
+	u[engine.LimitSteps] = program.Steps
+	if program.Memory > 0 {
+		u[engine.LimitMemory] = program.Memory
+	}
+	if !r.deadline.IsZero() {
+		u[engine.LimitDuration] = int64(r.Limits().Duration() - time.Until(r.deadline))
+	}
 	return u
 }
 

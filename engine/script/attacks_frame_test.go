@@ -49,7 +49,7 @@ func frameAttacks() []attack {
 	add("flood:stderr", overTime)
 	add("flood:random", forged)
 	add("flood:pieces", overTime)
-	add("flood:prints", `more than 1000000 times|`+overTime)
+	add("flood:prints", `more than 100000 times|`+overTime)
 	add("flood:lines", forged)
 	add("flood:call", `.`)
 	add("flood:error", `x…`)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -117,6 +119,21 @@ func (p *process) changeMemory(max int64) error {
 		return nil // it was built with the race detector
 	}
 	return limitMemory(pid, max)
+}
+
+// memory is how many bytes the process has of what its limit counts, or 0.
+func (p *process) memory() int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0 // it has ended
+	}
+	_, rest, _ := strings.Cut(string(text), "\nVmData:")
+	line, _, _ := strings.Cut(rest, " kB\n")
+	kb, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kb << 10
 }
 
 // watchMemory is for kernels that do not count what a process allocates.

@@ -78,7 +78,9 @@ func (c *conversation) answer(ctx context.Context, f frame) (frame, error) {
 	case tCall:
 		return c.call(ctx, f)
 	case tPrint:
-		c.out.print(f.Text)
+		if err := c.out.print(f.Pos, f.Text); err != nil {
+			return c.failed(f, err), nil
+		}
 		return frame{}, nil
 	case tSleep:
 		if f.Delay < 0 || f.Delay > engine.Duration(maxDelay) {
@@ -150,27 +152,30 @@ const (
 
 // printer passes on what one run prints, up to a bound.
 type printer struct {
-	to           func(string) // nil: nobody listens
+	to           func(pos, line string) error // nil: nobody listens
 	lines, bytes int
 	over         bool
 }
 
-func (p *printer) print(text string) {
+// print passes on the lines of text, until to has an error.
+func (p *printer) print(pos, text string) error {
 	if p.to == nil || p.over {
-		return
+		return nil
 	}
 	for line := range strings.Lines(clean(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		if p.lines == maxPrints || p.bytes+len(line) > maxPrintBytes {
 			p.over = true
-			p.to(fmt.Sprintf("… (the script has printed %d lines, %d bytes; a run can print %d lines and %d KB, so what follows is left out)",
+			return p.to(pos, fmt.Sprintf("… (the script has printed %d lines, %d bytes; a run can print %d lines and %d KB, so what follows is left out)",
 				p.lines, p.bytes, maxPrints, maxPrintBytes>>10))
-			return
 		}
 		p.lines++
 		p.bytes += len(line)
-		p.to(line)
+		if err := p.to(pos, line); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // scriptError is e as people meet it; seen is where the script was last seen.

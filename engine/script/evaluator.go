@@ -155,7 +155,7 @@ func (ev *evaluator) finish(t *thread, f frame) {
 	ev.mu.Lock()
 	delete(ev.threads, t.id)
 	ev.mu.Unlock()
-	f.Type, f.Run, f.Reached = tDone, t.id, ev.takeReached()
+	f.Type, f.Run, f.Reached = tDone, t.id, ev.takeReached().frame()
 	ev.send(f)
 }
 
@@ -180,7 +180,7 @@ func (ev *evaluator) load(t *thread, f frame) {
 		close(ev.loaded)
 		return nil
 	})
-	done.Lines = l.lines
+	done.Lines = l.lines.frame()
 	ev.finish(t, done)
 }
 

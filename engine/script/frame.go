@@ -64,8 +64,8 @@ type frame struct {
 	Node  *nodeFrame      `json:"node,omitempty"`
 
 	Cover   bool            `json:"cover,omitempty"`   // of a start: count the lines that are reached
-	Lines   coverFrame      `json:"lines,omitempty"`   // of done: those that can be reached,
-	Reached coverFrame      `json:"reached,omitempty"` // and those that were, and were not said before
+	Lines   json.RawMessage `json:"lines,omitempty"`   // of done: those that can be reached,
+	Reached json.RawMessage `json:"reached,omitempty"` // and those that were, and were not said before
 	Header  json.RawMessage `json:"header,omitempty"`
 	Err     *errorFrame     `json:"err,omitempty"`
 	Limits  engine.Limits   `json:"limits,omitempty"`

@@ -127,7 +127,7 @@ func FuzzToController(f *testing.F) {
 		select {
 		case heard := <-r.in:
 			c := conversation{p: p, node: web1, host: answers{}}
-			c.out.to = func(string) {}
+			c.out.to = func(string, string) error { return nil }
 			if heard.Type == tDone {
 				var h engine.Header
 				if decode(heard.Header, &h) == nil {

@@ -143,10 +143,11 @@ func (h *host) Do(ctx context.Context, c engine.Call) (any, error) {
 	return nil, nil
 }
 
-func (h *host) Print(line string) {
+func (h *host) Print(_, line string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.prints = append(h.prints, line)
+	return nil
 }
 
 func (h *host) Sleep(ctx context.Context, d time.Duration) error {

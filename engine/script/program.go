@@ -52,6 +52,7 @@ type Program struct {
 	gone  chan struct{} // closed when the evaluator has ended
 	err   *engine.Error // why it has; set before gone is closed
 	last  []*run        // that were computing then; likewise
+	peak  int64         // the most memory that was seen, in bytes; guarded by mu
 	steps atomic.Int64
 	calls atomic.Int64
 }
@@ -161,6 +162,7 @@ func (p *Program) Limit(l engine.Limits) error {
 func (p *Program) size(rss int64) {
 	p.mu.Lock()
 	l := p.limits
+	p.peak = max(p.peak, rss)
 	p.mu.Unlock()
 	if rss > l.Of(engine.LimitMemory).N {
 		p.kill(l.Exceeded(engine.LimitMemory, "the script needs more memory"))
@@ -169,7 +171,10 @@ func (p *Program) size(rss int64) {
 
 // supply answers what is asked for while a runbook is read.
 func (p *Program) supply() func(frame) (frame, error) {
-	out := printer{to: p.cfg.Print}
+	var out printer
+	if p.cfg.Print != nil {
+		out.to = func(_, line string) error { p.cfg.Print(line); return nil }
+	}
 	return func(f frame) (frame, error) { return p.supplyOne(f, &out) }
 }
 
@@ -182,8 +187,7 @@ func (p *Program) supplyOne(f frame, out *printer) (frame, error) {
 		}
 		return frame{Text: text}, nil
 	case tPrint:
-		out.print(f.Text)
-		return frame{}, nil
+		return frame{}, out.print(f.Pos, f.Text)
 	default:
 		return frame{}, fmt.Errorf("%q while loading", f.Type)
 	}
@@ -197,7 +201,11 @@ func (p *Program) Source() engine.Source { return p.tree.source }
 
 // Usage implements [engine.Program].
 func (p *Program) Usage() engine.Usage {
-	return engine.Usage{Steps: p.steps.Load(), Calls: p.calls.Load()}
+	memory := p.proc.memory()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.peak = max(p.peak, memory)
+	return engine.Usage{Steps: p.steps.Load(), Calls: p.calls.Load(), Memory: p.peak}
 }
 
 // Bind sets the runbook's parameters for all runs that start later, from what

@@ -154,10 +154,33 @@ const maxLines = 500_000 // of all files
 // coverFrame is the lines of one file on their way to the controller.
 type coverFrame map[string][]int
 
+// frame is c as it is sent.
+func (c coverFrame) frame() json.RawMessage {
+	if len(c) == 0 {
+		return nil
+	}
+	b, err := json.Marshal(c)
+	if err != nil { // it holds strings and numbers
+		panic(err)
+	}
+	return b
+}
+
+const maxCover = 1 << 20 // bytes of the lines in one message
+
 // cover takes what the evaluator says of lines. The caller holds mu.
-func (p *Program) cover(c coverFrame, reached bool) error {
-	if len(c) > 0 && !p.cfg.Cover {
+func (p *Program) cover(said json.RawMessage, reached bool) error {
+	switch {
+	case len(said) == 0:
+		return nil
+	case !p.cfg.Cover:
 		return errors.New("lines that nobody counts")
+	case len(said) > maxCover:
+		return fmt.Errorf("lines of %d bytes", len(said))
+	}
+	var c coverFrame
+	if err := json.Unmarshal(said, &c); err != nil {
+		return fmt.Errorf("lines: %w", err)
 	}
 	for file, lines := range c {
 		file = clean(file)

@@ -35,6 +35,7 @@ type thread struct {
 	// Used by the thread's own goroutine only:
 	seq    int64
 	budget uint64    // up to how many steps are paid for
+	told   uint64    // how many of its steps the pool knows to be done
 	spoke  time.Time // when the controller last heard of it
 }
 
@@ -68,6 +69,7 @@ func (t *thread) end(why *scriptError) {
 
 // pay takes the next steps from the pool, when those paid for are used up.
 func (t *thread) pay(s *starlark.Thread) {
+	t.tellSteps()
 	n := t.ev.pool.take(t.ev.pool.lease())
 	t.budget = s.Steps + uint64(n)
 	s.SetMaxExecutionSteps(t.budget)
@@ -87,11 +89,18 @@ func (t *thread) pay(s *starlark.Thread) {
 // refund gives back what is paid for and not used, so that thousands of threads
 // that wait do not hold the pool's steps.
 func (t *thread) refund() {
+	t.tellSteps()
 	if left := int64(t.budget) - int64(t.star.Steps); left > 0 {
 		t.ev.pool.give(left)
 	}
 	t.budget = t.star.Steps
 	t.star.SetMaxExecutionSteps(max(t.budget, 1))
+}
+
+// tellSteps has the pool know of the steps that were done since it was last told.
+func (t *thread) tellSteps() {
+	t.ev.pool.did(int64(t.star.Steps - t.told))
+	t.told = t.star.Steps
 }
 
 // ask asks the controller and waits for its answer.
@@ -163,7 +172,8 @@ type pool struct {
 	mu       sync.Mutex
 	ceilings engine.Limits // what the controller began with
 	limits   engine.Limits
-	used     int64
+	used     int64 // leased and not given back
+	done     int64 // of them, what is known to have been done
 }
 
 // lease is how many steps a thread takes from the pool at a time: few against
@@ -178,7 +188,7 @@ func (p *pool) lease() int64 {
 func (p *pool) renew() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.used = 0
+	p.used, p.done = 0, 0
 }
 
 func (p *pool) setLimits(l engine.Limits) {
@@ -212,13 +222,20 @@ func (p *pool) take(n int64) int64 {
 func (p *pool) give(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.used -= n
+	p.used = max(0, p.used-n) // the lease may be from before the pool was renewed
+}
+
+// did notes that n more steps were done. What is only leased is no use of the limit.
+func (p *pool) did(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += n
 }
 
 func (p *pool) usage() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.used
+	return p.done
 }
 
 func (p *pool) exceeded() *engine.Error {

@@ -239,7 +239,7 @@ func (p *Program) endOf(r *run) *engine.Error {
 	return &e
 }
 
-const maxAsides = 1_000_000 // prints, sleeps and loads of one conversation
+const maxAsides = 100_000 // prints, sleeps and loads of one conversation
 
 // dispatch hands f to the run that it belongs to. It never waits: a run has
 // room for one frame, and the evaluator has one turn.
@@ -255,6 +255,8 @@ func (p *Program) dispatch(f frame) error {
 		return fmt.Errorf("%q of a run that is not going on", f.Type)
 	case r.turn.IsZero():
 		return fmt.Errorf("%q out of turn", f.Type)
+	case len(f.Header) > 0 && f.Run != 0:
+		return errors.New("a header in the middle of a run")
 	case len(f.Pos) > 2*maxText:
 		return fmt.Errorf("a position of %d bytes", len(f.Pos))
 	}
