@@ -387,7 +387,7 @@ func TestChangesShareARoundTrip(t *testing.T) {
 		if _, err := pass.Do(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		pass.Print("x.star:7:5", "after " + c.Op.(fmt.Stringer).String())
+		pass.Print("x.star:7:5", "after "+c.Op.(fmt.Stringer).String())
 	}
 	if n.applies != 0 || len(w.events) != 0 {
 		t.Errorf("%d requests and %d events before the script looks", n.applies, len(w.events))

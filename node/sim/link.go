@@ -331,6 +331,9 @@ func (w *kernel) losing(name string) (lost resource.State, err error) {
 		return nil, err
 	}
 	w.look(trial.footprint...)
+	if err := w.comesBesides(name, trial); err != nil {
+		return nil, err
+	}
 	lost = resource.State{}
 	for k, was := range trial.was {
 		if was != nil && !was.Volatile() && k != resource.LinkKey(name) {
@@ -338,6 +341,23 @@ func (w *kernel) losing(name string) (lost resource.State, err error) {
 		}
 	}
 	return lost, w.comesBack(name, lost)
+}
+
+// comesBesides is an error where the kernel would make more of the link called
+// name than there is now, when it comes up again after down: somebody has taken that away, and it cannot be
+// taken away again. Unicast routes can.
+func (w *kernel) comesBesides(name string, down *kernel) error {
+	up := &kernel{state: maps.Clone(down.state), placed: map[resource.Key]bool{}}
+	if up.up4and6(name) != nil {
+		return nil // it is not known, and what is put back is compared
+	}
+	for k := range up.was {
+		r, isRoute := up.state[k].(resource.Route)
+		if isRoute && r.Type != resource.Unicast && r.Family() == 4 && w.state[k] == nil {
+			return unpredictable("what comes up with %s besides what goes with it: the route %s", name, r)
+		}
+	}
+	return nil
 }
 
 // comesBack is an error where a route of lost was made by a way to its gateway
