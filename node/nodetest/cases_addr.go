@@ -293,6 +293,7 @@ var casesAddr6 = []editCase{
 	{name: "refused: unspecified", want: resource.Of(ip("::/128", "eth1")), errno: "EADDRNOTAVAIL", words: "ipv6: Invalid address"},
 	{name: "refused: multicast", want: resource.Of(ip("ff02::9/128", "eth1")), errno: "EADDRNOTAVAIL", words: `ipv6: Cannot assign multicast address without "IFA_F_MCAUTOJOIN" flag`},
 	{name: "refused: the loopback's", want: resource.Of(ip("::1/128", "eth1")), errno: "EADDRNOTAVAIL", words: "ipv6: Cannot assign loopback address on this device"},
+	{name: "refused: a gateway in a subnet on the loopback", given: states(ip("2001:db8::1/64", "lo")), want: resource.Of(via(net6, "2001:db8::9", "")), errno: "EHOSTUNREACH", words: "no route to host"},
 	{name: "refused: no such link", want: resource.Of(ip("2001:db8::1/64", "eth9")), errno: "ENODEV", words: "no such device"},
 }
 

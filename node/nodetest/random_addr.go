@@ -30,12 +30,6 @@ func RandomAddrs(t *testing.T, f Factory) (made, refusals, unpredicted, undone i
 					r := randomRoute(rt)
 					want = resource.Of(r)
 				}
-				if rapid.IntRange(0, 15).Draw(rt, "the link") == 0 {
-					l, _ := resource.Get[resource.Link](read(t, n, Everything), resource.LinkKey("eth1"))
-					l.Up = !l.Up
-					l.Carrier = l.Up
-					want = resource.Of(l)
-				}
 				made++
 				switch randomEdit(t, rt, n, want) {
 				case editRefused:
@@ -73,14 +67,14 @@ func randomEdit(t *testing.T, rt *rapid.T, n engine.Node, want resource.State) i
 	before := read(t, n, Everything)
 	e := engine.Edit{Want: want}
 	expected := m.Predict(t.Context(), &e)
-	e.Settle = engine.Duration(200 * time.Millisecond) // short, for a failure is retried many times while it is made smaller
+	e.Settle = engine.Duration(2 * time.Second) // a busy kernel makes the route to an IPv6 address late
 	if errors.Is(expected, engine.ErrUnpredictable) {
 		return editUnpredicted
 	}
 	_, err := n.Apply(t.Context(), e)
 	var p, a *engine.NodeError
 	if errors.As(expected, &p) != errors.As(err, &a) || p != nil && *p != *a || p == nil && err != nil {
-		rt.Fatalf("%v\npredicted: %v\nthe node:  %v", want, expected, err)
+		rt.Fatalf("%v\npredicted: %v\nthe node:  %v\non:\n%s", want, expected, err, resource.Compare(nil, before))
 	}
 	foreseen, err := m.Read(t.Context(), Everything)
 	if err != nil {

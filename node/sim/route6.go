@@ -123,10 +123,17 @@ func (w *kernel) gateway6(r resource.Route, h resource.Hop) (resource.Hop, error
 // says of it must not be against that (ip6_route_check_nh_onlink).
 func (w *kernel) onlinkGateway6(h resource.Hop) error {
 	r, hop, ok := w.lookup6(h.Via, resource.TableMain, h.Dev, false)
-	if ok && !rejects(r.Type) && !r.Dst.Addr().IsUnspecified() && (r.Type != resource.Unicast || hop.Dev != h.Dev) {
+	if ok && !leadsNowhere6(r) && !r.Dst.Addr().IsUnspecified() && (r.Type != resource.Unicast || hop.Dev != h.Dev) {
 		return refuse("EINVAL", "Nexthop has invalid gateway or device mismatch")
 	}
 	return nil
+}
+
+// leadsNowhere6 reports whether the kernel has r for one that rejects packets:
+// so it has one to a subnet that is on lo (fib6_is_reject).
+func leadsNowhere6(r resource.Route) bool {
+	onLo := func(h resource.Hop) bool { return h.Dev == "lo" }
+	return rejects(r.Type) || r.Type == resource.Unicast && slices.ContainsFunc(r.Hops, onLo)
 }
 
 // reach6 returns the link on which the gateway of h is a neighbour, as the
@@ -134,7 +141,7 @@ func (w *kernel) onlinkGateway6(h resource.Hop) error {
 // (ip6_route_check_nh). These suppress nothing here.
 func (w *kernel) reach6(r resource.Route, h resource.Hop) (string, error) {
 	neighbour := func(found resource.Route, hop resource.Hop) bool {
-		return !rejects(found.Type) && !hop.Via.IsValid() && (h.Dev == "" || h.Dev == hop.Dev)
+		return !leadsNowhere6(found) && !hop.Via.IsValid() && (h.Dev == "" || h.Dev == hop.Dev)
 	}
 	found, hop, ok := w.lookup6(h.Via, r.Table, h.Dev, true)
 	if !ok || !neighbour(found, hop) {
