@@ -28,6 +28,7 @@ type run struct {
 	turn    time.Time // since when it is the evaluator's turn; zero: it is ours
 	pos     string    // where the script was last seen
 	dropped bool      // nobody waits for it any more
+	ats     int       // positions that it has told by the way
 }
 
 // open begins a conversation.
@@ -239,7 +240,10 @@ func (p *Program) endOf(r *run) *engine.Error {
 	return &e
 }
 
-const maxAsides = 100_000 // prints, sleeps and loads of one conversation
+const (
+	maxAsides = 20_000 // prints, sleeps and loads of one conversation
+	maxAts    = 10_000 // positions that one conversation has told by the way: the evaluator does every 100 ms
+)
 
 // dispatch hands f to the run that it belongs to. It never waits: a run has
 // room for one frame, and the evaluator has one turn.
@@ -269,6 +273,9 @@ func (p *Program) dispatch(f frame) error {
 	}
 	switch f.Type {
 	case tAt:
+		if r.ats++; r.ats > maxAts {
+			return fmt.Errorf("more than %d positions", maxAts)
+		}
 		return nil
 	case tDone:
 		delete(p.runs, r.id)

@@ -89,14 +89,14 @@ func unreachable(t *testing.T, err error, words ...string) {
 
 func TestConformance(t *testing.T) {
 	home := t.TempDir()
-	nodetest.RunOverLoopback(t, func(t *testing.T, s nodetest.Start) engine.Node {
+	nodetest.RunSome(t, func(t *testing.T, s nodetest.Start) engine.Node {
 		server := startServer(t, setup{ns: s.Namespace(t), home: home})
 		n, err := Dial(t.Context(), server.target(t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
-	})
+	}, 8)
 }
 
 func TestInstalledOnce(t *testing.T) {
