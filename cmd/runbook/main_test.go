@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -53,7 +59,7 @@ func runScripts(t *testing.T, dir string) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers, "newest": newest, "dumps": dumps},
 	})
 }
 
@@ -67,19 +73,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE ARG…")
 	}
-	var exe string
-	for _, d := range filepath.SplitList(ts.Getenv("PATH")) {
-		if p := filepath.Join(d, "runbook"); exe == "" && isFile(p) {
-			exe = p
-		}
-	}
-	cmd := exec.Command(exe, args[1:]...)
-	cmd.Dir = ts.MkAbs(".")
-	for _, k := range []string{"HOME", "XDG_STATE_HOME", "PATH", "NO_COLOR", "TMPDIR", "RUNBOOK_LAB", "RUNBOOK_INVENTORY"} {
-		if v := ts.Getenv(k); v != "" {
-			cmd.Env = append(cmd.Env, k+"="+v)
-		}
-	}
+	cmd := exec.Command(binary(ts), args[1:]...)
+	cmd.Dir, cmd.Env = ts.MkAbs("."), environment(ts)
 	if a := ts.Getenv("ANSWERS"); a != "" {
 		f, err := os.Open(a)
 		ts.Check(err)
@@ -96,6 +91,59 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.Itoa(cmd.ProcessState.ExitCode()); got != args[0] {
 		ts.Fatalf("exit %s, want %s", got, args[0])
 	}
+}
+
+// binary is the runbook of the scripts.
+func binary(ts *testscript.TestScript) string {
+	for _, d := range filepath.SplitList(ts.Getenv("PATH")) {
+		if p := filepath.Join(d, "runbook"); isFile(p) {
+			return p
+		}
+	}
+	ts.Fatalf("there is no runbook in PATH")
+	return ""
+}
+
+// environment is what runbook sees of the script's.
+func environment(ts *testscript.TestScript) (env []string) {
+	for _, k := range []string{"HOME", "XDG_STATE_HOME", "PATH", "NO_COLOR", "TMPDIR", "RUNBOOK_LAB", "RUNBOOK_INVENTORY"} {
+		if v := ts.Getenv(k); v != "" {
+			env = append(env, k+"="+v)
+		}
+	}
+	return env
+}
+
+// newest sets a variable to the id of the newest run: newest NAME
+func newest(ts *testscript.TestScript, _ bool, args []string) {
+	var out bytes.Buffer // the script goes on to match what the run itself wrote
+	cmd := exec.Command(binary(ts), "runs", "--format", "json")
+	cmd.Env = environment(ts)
+	cmd.Stdout, cmd.Stderr = &out, ts.Stderr()
+	ts.Check(cmd.Run())
+	var runs []struct{ Run string }
+	ts.Check(json.Unmarshal(out.Bytes(), &runs))
+	ts.Setenv(args[0], runs[0].Run)
+}
+
+// dumps writes all that the kernels of the standing lab's nodes hold to a file,
+// but for what counts and ages: dumps FILE
+func dumps(ts *testscript.TestScript, _ bool, args []string) {
+	const all = `ip -d addr; ip -d route show table all; ip -6 -d route show table all; ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent`
+	age := regexp.MustCompile(`(expires|valid_lft|preferred_lft) [0-9]+sec`)
+	l, err := lab.Open(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "runbook", "lab"))
+	ts.Check(err)
+	var dump bytes.Buffer
+	for _, n := range l.Nodes() {
+		cmd := exec.Command(binary(ts), "lab", "exec", n.Name, "--", "sh", "-c", "until ! ip addr show tentative | grep -q .; do sleep 0.05; done; "+all)
+		cmd.Env = environment(ts)
+		out, err := cmd.Output()
+		ts.Check(err)
+		lines := strings.Split(age.ReplaceAllString(string(out), "$1"), "\n")
+		slices.Sort(lines)
+		fmt.Fprintf(&dump, "%s\n%s\n", n.Name, strings.Join(lines, "\n"))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), dump.Bytes(), 0o600))
 }
 
 func isFile(p string) bool {

@@ -48,7 +48,7 @@ func runsCommand() *cobra.Command {
 				}
 				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 				for _, r := range runs {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, or(r.Runbook, "-"), r.User, ending(r))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, subject(r), r.User, ending(r))
 				}
 				return w.Flush()
 			})
@@ -84,7 +84,11 @@ func showCommand() *cobra.Command {
 						Entries []engine.Entry `json:"entries"`
 					}{r, entries})
 				}
-				showRun(os.Stdout, r, entries)
+				by, err := takenBackBy(ctx, j, r.ID)
+				if err != nil {
+					return err
+				}
+				showRun(os.Stdout, r, by, entries)
 				return nil
 			})
 		},
@@ -127,12 +131,24 @@ func ending(r engine.RunRecord) string {
 	return or(strings.Join(parts, ", "), "done")
 }
 
-func showRun(w io.Writer, r engine.RunRecord, entries []engine.Entry) {
-	fmt.Fprintf(w, "%s  %s %s", r.ID, r.Verb, r.Runbook)
+// subject is what a run ran: a runbook, or what it took back.
+func subject(r engine.RunRecord) string {
+	if r.Undoes != "" {
+		return "of " + r.Undoes
+	}
+	return or(r.Runbook, "-")
+}
+
+// showRun writes what a run did, and which run, if any, took it back.
+func showRun(w io.Writer, r engine.RunRecord, takenBackBy string, entries []engine.Entry) {
+	fmt.Fprintf(w, "%s  %s %s", r.ID, r.Verb, subject(r))
 	for _, k := range slices.Sorted(maps.Keys(r.Params)) {
 		fmt.Fprintf(w, " %s=%s", k, r.Params[k])
 	}
 	fmt.Fprintf(w, "\nby %s from %s, on %s of %s\n%s\n", r.User, r.Started.Local().Format(time.DateTime), r.Selection, r.Inventory, ending(r))
+	if takenBackBy != "" {
+		fmt.Fprintf(w, "taken back by %s\n", takenBackBy)
+	}
 	for _, e := range entries {
 		fmt.Fprintf(w, "\n%s  %s  %s\n", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
 		for _, text := range []string{e.Diff, e.Text} {
