@@ -102,7 +102,10 @@ func (p *Pass) Sleep(ctx context.Context, d time.Duration) error {
 	if p.model != nil {
 		return nil
 	}
-	if err := p.Finish(ctx); err != nil {
+	p.mu.Lock()
+	err := p.flush(ctx) // what the script waits for may be their effect
+	p.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	select {

@@ -548,3 +548,28 @@ func TestDriftSeesWhatAPlanDoes(t *testing.T) {
 		}
 	}
 }
+
+// A script may wait between two changes: the first is made before it waits.
+func TestSleepBetweenChanges(t *testing.T) {
+	w := newWorld(t)
+	first, second := call(t, "route.add", addRoute), call(t, "route.add", addSecond)
+	if err := w.predict(first, second); err != nil {
+		t.Fatal(err)
+	}
+	pass := w.live()
+	if _, err := pass.Do(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if err := pass.Sleep(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !w.has(routeKey) || w.has(secondKey) {
+		t.Error("not exactly the first change is made before the script waits")
+	}
+	if _, err := w.do(pass, second); err != nil {
+		t.Fatal(err)
+	}
+	if !w.has(secondKey) {
+		t.Error("the change after the wait is not made")
+	}
+}

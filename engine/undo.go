@@ -43,11 +43,15 @@ func (o *PutBack) Plan(ctx context.Context, n Reader) (resource.State, error) {
 		return nil, nil
 	}
 	back, left := o.edit.TakeBack(nil, now)
-	if resource.Equal(o.edit.After, now) { // all that it rests on is as it was left: it can be just as it was
-		return back.Want, nil
+	want, follows := back.Want, o.edit.followers()
+	for k := range follows {
+		if r, wanted := want[k]; wanted && r == nil {
+			delete(want, k) // it goes with its link or address
+		}
 	}
-	want := back.Want
-	follows := o.edit.followers()
+	if resource.Equal(o.edit.After, now) { // all that it rests on is as it was left: it can be just as it was
+		return want, nil
+	}
 	for _, c := range left {
 		switch {
 		case follows[c.Key]:
