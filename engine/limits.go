@@ -190,14 +190,16 @@ func (l Limits) N(name Limit) int { return int(l.Of(name).N) }
 // Duration is the bound of a time.
 func (l Limits) Duration() time.Duration { return time.Duration(l.Of(LimitDuration).N) }
 
-// Lower is l with what o says, where that is less. Nothing is raised.
+// Lower is l with what o says, where that is less, or is what the default says
+// too: it is then o that must be asked for more. Nothing is raised.
 func (l Limits) Lower(o Limits) Limits {
 	out := maps.Clone(l)
 	if out == nil {
 		out = Limits{}
 	}
 	for name, b := range o {
-		if b.N < l.Of(name).N {
+		_, said := l[name]
+		if had := l.Of(name).N; b.N < had || b.N == had && !said {
 			out[name] = b
 		}
 	}

@@ -246,7 +246,7 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if refused := rollout.Refusal(plans, r.Allowed()); refused != nil {
+	if refused := r.Refusal(plans); refused != nil {
 		return nil, refused
 	}
 	diff, changes := tui.Changes(plans)

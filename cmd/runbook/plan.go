@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"runbook/engine"
-	"runbook/engine/rollout"
 	"runbook/tui"
 )
 
@@ -45,7 +44,7 @@ func planCommand(stop stopper) *cobra.Command {
 			if err := tui.Plan(os.Stdout, p, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
 			}
-			if refused := rollout.Refusal(p.Nodes, s.run.Allowed()); refused != nil {
+			if refused := s.run.Refusal(p.Nodes); refused != nil {
 				return shown(refused)
 			}
 			if out != "" && len(f.snapshots) > 0 {

@@ -193,14 +193,14 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 			return nil, err
 		}
 	}
-	if refused := rollout.Refusal(p.Nodes, s.run.Allowed()); refused != nil {
+	if refused := s.run.Refusal(p.Nodes); refused != nil {
 		for _, np := range p.Nodes {
 			if f.format == "json" && np.Err != nil {
 				s.run.Tell(engine.Event{Kind: engine.EventNode, Node: np.Node, State: engine.NodeFailed, Err: np.Err})
 			}
 		}
 		if f.format == "text" {
-			refused = &engine.Error{Code: refused.Code, Cause: "refused; nothing changed on any node"}
+			refused = &engine.Error{Code: refused.Code, Cause: "refused; nothing changed on any node", Hint: s.run.OverBudget(p.Nodes)}
 		}
 		return nil, refused
 	}

@@ -89,12 +89,11 @@ func (a *application) outcome() *engine.Error {
 			untried++
 		}
 	}
+	e := *hinted(a.first, a.overBudget(a.failures))
 	if untried > 0 && engine.Worst(a.code, engine.GateFailed) == engine.GateFailed {
-		e := *a.first
 		e.Code = engine.GateFailed
-		return &e
 	}
-	return a.first
+	return &e
 }
 
 // bake waits between two waves, where the wave to come has something to do.

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,13 +89,7 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return plans, context.Canceled
 	}
-	failed := 0
-	for _, p := range plans {
-		if p.Err != nil {
-			failed++
-		}
-	}
-	r.tally.Note(engine.LimitFailures, int64(failed))
+	r.tally.Note(engine.LimitFailures, int64(failures(plans)))
 	return plans, nil // a limit that was hit is each node's error
 }
 
@@ -216,6 +211,51 @@ func Refusal(plans []*engine.NodePlan, allowed int) *engine.Error {
 		return nil
 	}
 	return worst
+}
+
+// Refusal says why this run must not start, or nil: see [Refusal].
+func (r *Run) Refusal(plans []*engine.NodePlan) *engine.Error {
+	e := Refusal(plans, r.Allowed())
+	if e == nil {
+		return nil
+	}
+	return hinted(e, r.OverBudget(plans))
+}
+
+// OverBudget is what the limit on failures has to do with a refusal: "" where
+// it is not what stops the run.
+func (r *Run) OverBudget(plans []*engine.NodePlan) string { return r.overBudget(failures(plans)) }
+
+func (r *Run) overBudget(failed int) string {
+	bound := r.Limits().N(engine.LimitFailures)
+	if failed <= bound || bound >= r.Program.Header().Rollout.MaxFailures {
+		return "" // the rollout's own max_failures allows no more
+	}
+	what := fmt.Sprintf("%d nodes failed", failed)
+	if failed == 1 {
+		what = "1 node failed"
+	}
+	return r.Limits().Exceeded(engine.LimitFailures, what).Cause
+}
+
+// hinted is e with one more hint, if there is one.
+func hinted(e *engine.Error, hint string) *engine.Error {
+	if hint == "" {
+		return e
+	}
+	out := *e
+	out.Hint = strings.TrimPrefix(out.Hint+"; "+hint, "; ")
+	return &out
+}
+
+func failures(plans []*engine.NodePlan) int {
+	n := 0
+	for _, p := range plans {
+		if p.Err != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // Close ends the connections to the nodes.

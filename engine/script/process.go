@@ -152,7 +152,7 @@ type death struct {
 // collector does not look whether it got some, and reads address 0; in code
 // outside the runtime that would be a panic, not a signal.
 var outOfMemory = []string{
-	"out of memory", "cannot allocate memory", "errno=12", "failed to reserve", "failed to allocate", "newosproc",
+	"out of memory", "cannot allocate memory", "errno=12", "failed to reserve", "failed to allocate", "newosproc", "pthread_create failed",
 	"SIGSEGV: segmentation violation\nPC=",
 }
 
