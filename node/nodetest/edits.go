@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,16 @@ type editCase struct {
 	cutsLoopback bool
 	words        string
 	noUndo       bool // what it does cannot be put back exactly: say why in the case's name
+}
+
+// ofLoopback reports whether c changes the loopback link or its addresses.
+func (c editCase) ofLoopback() bool {
+	for k := range c.want {
+		if k == resource.LinkKey("lo") || strings.HasPrefix(string(k), "addr lo ") {
+			return true
+		}
+	}
+	return false
 }
 
 // testEdit predicts c, applies it, takes it back, and compares all along.

@@ -75,7 +75,7 @@ func run(t *testing.T, f Factory, chosen func(i int, cutsLoopback bool) bool) {
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for i, c := range group.cases {
-				if chosen(i, c.cutsLoopback) {
+				if chosen(i, c.cutsLoopback || c.ofLoopback()) {
 					t.Run(c.name, func(t *testing.T) { testEdit(t, f, c) })
 				}
 			}
