@@ -187,17 +187,22 @@ func predict(t *testing.T, n engine.Node, want resource.State) (engine.Edit, err
 		t.Fatalf("read: %v", err)
 	}
 	e.Want, e.After, e.Settle = want, e.Before, engine.Duration(engine.DefaultSettle)
+	allowed := 1
+	if len(read(t, n, resource.Query{{Kind: resource.KindSession}})) > 0 {
+		allowed = 2 // the ways of its sessions are looked up, once for a node
+	}
 	c.reads = 0
 	err = m.Predict(ctx, &e)
-	if c.reads > 1 {
+	if c.reads > allowed {
 		t.Errorf("one prediction took %d round trips", c.reads)
 	}
+	predicting := c.reads
 	predicted, readErr := m.Read(ctx, e.Query)
 	if readErr != nil {
 		t.Fatalf("read: %v", readErr)
 	}
 	same(t, "from the edit to what the model then says", e.After, predicted)
-	if c.reads > 1 {
+	if c.reads > predicting {
 		t.Errorf("the footprint was not read while predicting: %v", e.Query)
 	}
 	same(t, "from the edit's Before to the node", e.Before, read(t, n, e.Query))
