@@ -95,5 +95,8 @@ func decodeAddr(msg []byte, names *names) (resource.Addr, error) {
 	a.Permanent = flags&unix.IFA_F_PERMANENT != 0
 	a.NoPrefixRoute = flags&unix.IFA_F_NOPREFIXROUTE != 0
 	a.Flags = flags & lastingFlags
+	if a.Permanent { // and still not preferred: so it was set, and so it stays
+		a.Flags |= flags & unix.IFA_F_DEPRECATED
+	}
 	return a, nil
 }

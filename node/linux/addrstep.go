@@ -73,7 +73,7 @@ func (n *Node) addrSteps(now reading, want resource.State) ([]step, error) {
 	var out []step
 	for l, part := range lists {
 		link, _ := resource.Get[resource.Link](now.state, resource.LinkKey(l.dev))
-		out = append(out, n.listSteps(addrsOf(now.state, l), part, link)...)
+		out = append(out, n.listSteps(addrsOf(now.state, l), part, link, now.lives)...)
 	}
 	return out, nil
 }
@@ -96,8 +96,9 @@ type move struct {
 	gone bool
 }
 
-// listSteps makes of now, the addresses of one list, what want says.
-func (n *Node) listSteps(now []resource.Addr, want resource.State, on resource.Link) []step {
+// listSteps makes of now, the addresses of one list, what want says. How long one
+// that comes still lives is in lives.
+func (n *Node) listSteps(now []resource.Addr, want resource.State, on resource.Link, lives map[resource.Key]Left) []step {
 	keys := want.Keys()
 	target := slices.DeleteFunc(slices.Clone(now), func(a resource.Addr) bool {
 		r, named := want[a.Key()]
@@ -126,10 +127,10 @@ func (n *Node) listSteps(now []resource.Addr, want resource.State, on resource.L
 	moves = append(rearrange(now, target, on.Conf.PromoteSecondaries), moves...)
 	var out []step
 	if len(moves) > 0 {
-		out = append(out, n.addrStep(keys, moves, on.Up))
+		out = append(out, n.addrStep(keys, moves, on.Up, lives))
 	}
 	for _, a := range finish {
-		out = append(out, step{keys: []resource.Key{a.Key()}, rank: rankLast, messages: []message{addrMessage(unix.NLM_F_REPLACE, a)}})
+		out = append(out, step{keys: []resource.Key{a.Key()}, rank: rankLast, messages: []message{addrMessage(unix.NLM_F_REPLACE, a, lives)}})
 	}
 	return out
 }
@@ -276,19 +277,19 @@ func after(list []resource.Addr, moves []move, promotes bool) []resource.Addr {
 // addrStep makes moves, which change what has keys. An IPv6 address that is put back on a link that is up is
 // usable at once, for its routes are to follow: duplicate address detection is left
 // out, and the flag that says so taken off in the end.
-func (n *Node) addrStep(keys []resource.Key, moves []move, up bool) step {
+func (n *Node) addrStep(keys []resource.Key, moves []move, up bool, lives map[resource.Key]Left) step {
 	s := step{keys: keys, rank: rankAddrGone, spreads: true}
 	var ready []resource.Addr
 	for _, m := range moves {
 		if m.gone {
-			s.messages = append(s.messages, addrMessage(0, m.addr))
+			s.messages = append(s.messages, addrMessage(0, m.addr, nil))
 			continue
 		}
 		if s.rank = rankAddr; m.addr.Place > 0 && m.addr.Family() == 6 && up {
 			m.addr.Flags |= unix.IFA_F_NODAD
 			ready = append(ready, m.addr)
 		}
-		s.messages = append(s.messages, addrMessage(unix.NLM_F_CREATE|unix.NLM_F_EXCL, m.addr))
+		s.messages = append(s.messages, addrMessage(unix.NLM_F_CREATE|unix.NLM_F_EXCL, m.addr, lives))
 	}
 	if len(ready) > 0 {
 		s.then = func(ctx context.Context) error { return n.awaitLocal(ctx, ready) }
@@ -374,14 +375,20 @@ func foreseen(q resource.Query, c resource.Change) bool {
 	return c.Before != nil && q.Match(c.Before) || c.After != nil && q.Match(c.After)
 }
 
-// addrMessage makes a or, without flags, deletes it.
-func addrMessage(flags int, a resource.Addr) message {
+// addrMessage makes a, which lives as lives says, or, without flags, deletes it.
+func addrMessage(flags int, a resource.Addr, lives map[resource.Key]Left) message {
 	m := message{kind: unix.RTM_NEWADDR, flags: flags}
 	if flags == 0 {
 		m.kind = unix.RTM_DELADDR
 		m.gone = func(err error) bool { return errors.Is(err, unix.EADDRNOTAVAIL) }
 	}
-	m.payload = func(n *Node) ([]byte, error) { return n.encodeAddr(a, flags == 0) }
+	m.payload = func(n *Node) ([]byte, error) {
+		msg, err := n.encodeAddr(a, flags == 0)
+		if left, limited := lives[a.Key()]; limited {
+			msg = put(msg, unix.IFA_CACHEINFO, cacheInfo(left.Preferred, left.Valid)...)
+		}
+		return msg, err
+	}
 	return m
 }
 
@@ -426,6 +433,9 @@ func (n *Node) encodeAddr(a resource.Addr, deleting bool) ([]byte, error) {
 	}
 	if a.Proto != 0 {
 		msg = put(msg, ifaProto, a.Proto)
+	}
+	if a.Flags&unix.IFA_F_DEPRECATED != 0 {
+		msg = put(msg, unix.IFA_CACHEINFO, cacheInfo(0, forever)...)
 	}
 	return msg, nil
 }

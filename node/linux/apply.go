@@ -65,7 +65,7 @@ func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.St
 			return out, err
 		}
 		if e.Restart != "" {
-			if err := n.restart(ctx, e.Restart, now); err != nil {
+			if err := n.restart(ctx, e.Restart); err != nil {
 				return out, err
 			}
 		} else if len(e.Want) == 0 { // it was compared, and that is all
@@ -107,7 +107,8 @@ func unique(q resource.Query) resource.Query {
 type reading struct {
 	query  resource.Query
 	routes []route
-	left   []route // of an earlier reading, which may know a lifetime that this one does not
+	left   []route               // of an earlier reading, which may know a lifetime that this one does not
+	lives  map[resource.Key]Left // of addresses, too
 	state  resource.State
 }
 
@@ -214,11 +215,11 @@ func (n *Node) make(ctx context.Context, want resource.State, now reading) (made
 				return made, err
 			}
 			if s.spreads { // what is left to do is what the kernel has not done by itself
-				left := now.left
+				left, lives := now.left, now.lives
 				if now, err = n.read(ctx, now.query); err != nil {
 					return made, err
 				}
-				now.left, again = left, true
+				now.left, now.lives, again = left, lives, true
 				break
 			}
 		}

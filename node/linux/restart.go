@@ -5,7 +5,10 @@ package linux
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,11 +41,7 @@ type Left struct {
 
 // Capture returns all that is on the link called name, in JSON: what [Node.Restore] takes.
 func (n *Node) Capture(ctx context.Context, name string) ([]byte, error) {
-	now, err := n.read(ctx, onLinkOf(name))
-	if err != nil {
-		return nil, err
-	}
-	c, err := n.capture(ctx, name, now)
+	c, err := n.capture(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +60,18 @@ func (n *Node) Restore(ctx context.Context, captured []byte) error {
 	return n.restore(ctx, c)
 }
 
-func (n *Node) capture(ctx context.Context, name string, now reading) (capture, error) {
+func (n *Node) capture(ctx context.Context, name string) (capture, error) {
 	c := capture{Link: name, Taken: time.Now(), State: resource.State{}}
-	for k, r := range now.state.Select(onLinkOf(name)) {
-		if r != nil && !r.Volatile() {
+	now, err := n.readOnLink(ctx, name)
+	if err != nil {
+		return c, err
+	}
+	if c.Addrs, err = n.lives(ctx, now.state, name); err != nil {
+		return c, err
+	}
+	for k, r := range now.state {
+		lives := slices.ContainsFunc(c.Addrs, func(l Left) bool { return l.Key == k })
+		if lives || !r.Volatile() {
 			c.State[k] = r
 		}
 	}
@@ -73,9 +80,88 @@ func (n *Node) capture(ctx context.Context, name string, now reading) (capture, 
 			c.Routes = append(c.Routes, Left{Key: r.Key(), Valid: r.left})
 		}
 	}
-	var err error
 	c.Neighs, err = n.learned(ctx, name)
 	return c, err
+}
+
+// readOnLink reads what is on the link called name, and the routes of other links
+// that share an identity with one over it: they have an order among themselves.
+func (n *Node) readOnLink(ctx context.Context, name string) (reading, error) {
+	now, err := n.read(ctx, onLinkOf(name))
+	if err != nil {
+		return now, err
+	}
+	routes := resource.State{}
+	for _, r := range now.routes {
+		routes[r.Key()] = r.Route
+	}
+	touched, err := selectors(routes)
+	if err != nil {
+		return now, err
+	}
+	all, err := n.read(ctx, unique(append(onLinkOf(name), touched...)))
+	if err != nil {
+		return now, err
+	}
+	shares := map[resource.Key]bool{}
+	for _, r := range now.routes {
+		shares[identityOf(r)] = true
+	}
+	for _, r := range all.routes {
+		if !shares[identityOf(r)] {
+			delete(all.state, r.Key())
+		}
+	}
+	all.routes = slices.DeleteFunc(all.routes, func(r route) bool { return !shares[identityOf(r)] })
+	return all, nil
+}
+
+// identityOf is the key of the first route that the kernel does not tell from r but by its place.
+func identityOf(r route) resource.Key {
+	r.Nth = 0
+	return r.Key()
+}
+
+// lives returns the lifetimes of those IPv6 addresses of the link called name,
+// of s, that were given one. What a router advertised, the kernel has again from the router.
+func (n *Node) lives(ctx context.Context, s resource.State, name string) ([]Left, error) {
+	const fromRA = 2 // IFAPROT_KERNEL_RA
+	req := make([]byte, unix.SizeofIfAddrmsg)
+	req[0] = unix.AF_INET6
+	names := names{node: n}
+	var out []Left
+	var failed error
+	err := n.dump(ctx, unix.RTM_GETADDR, req, unix.RTM_NEWADDR, func() { out = nil }, func(msg []byte) {
+		if len(msg) < unix.SizeofIfAddrmsg || msg[0] != unix.AF_INET6 {
+			return
+		}
+		read, err := decodeAddr(msg, &names)
+		if err != nil {
+			failed = err
+			return
+		}
+		a, there := resource.Get[resource.Addr](s, read.Key())
+		if !there || a.Dev != name || a.Permanent || a.Secondary || a.Proto == fromRA || a.Flags&unix.IFA_F_MANAGETEMPADDR != 0 {
+			return
+		}
+		for kind, at := range attrs(msg[unix.SizeofIfAddrmsg:]) {
+			if v := value(at); kind == unix.IFA_CACHEINFO && len(v) >= 8 {
+				seconds := func(b []byte) time.Duration { return time.Duration(native.Uint32(b)) * time.Second }
+				out = append(out, Left{Key: a.Key(), Preferred: seconds(v), Valid: seconds(v[4:])})
+			}
+		}
+	})
+	return out, errors.Join(err, failed)
+}
+
+// forever is a lifetime without an end, as the kernel writes it.
+const forever = math.MaxUint32 * time.Second
+
+// cacheInfo is the value of IFA_CACHEINFO.
+func cacheInfo(preferred, valid time.Duration) []byte {
+	b := native.AppendUint32(nil, uint32(preferred/time.Second))
+	b = native.AppendUint32(b, uint32(valid/time.Second))
+	return append(b, make([]byte, 8)...)
 }
 
 // left are the lifetimes of c as they are by now, as routes.
@@ -89,17 +175,33 @@ func (c capture) left() []route {
 	return out
 }
 
+// lives are the lifetimes of addresses of c as they are by now.
+func (c capture) lives() map[resource.Key]Left {
+	since := time.Since(c.Taken).Truncate(time.Second)
+	out := map[resource.Key]Left{}
+	for _, l := range c.Addrs {
+		if l.Valid != forever {
+			l.Valid = max(time.Second, l.Valid-since)
+		}
+		if l.Preferred != forever {
+			l.Preferred = max(0, l.Preferred-since)
+		}
+		out[l.Key] = l
+	}
+	return out
+}
+
 // restart takes the link called name down and up and puts back what it loses.
-func (n *Node) restart(ctx context.Context, name string, now reading) error {
-	switch l, exists := resource.Get[resource.Link](now.state, resource.LinkKey(name)); {
+func (n *Node) restart(ctx context.Context, name string) error {
+	c, err := n.capture(ctx, name)
+	if err != nil {
+		return err
+	}
+	switch l, exists := resource.Get[resource.Link](c.State, resource.LinkKey(name)); {
 	case !exists:
 		return refusal(unix.ENODEV)
 	case !l.Up:
 		return refusal(unix.ENETDOWN)
-	}
-	c, err := n.capture(ctx, name, now)
-	if err != nil {
-		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
@@ -118,7 +220,7 @@ func (n *Node) restore(ctx context.Context, c capture) error {
 	if err != nil {
 		return err
 	}
-	now.left = c.left()
+	now.left, now.lives = c.left(), c.lives()
 	if _, err := n.make(ctx, c.State, now); err != nil {
 		return err
 	}

@@ -96,6 +96,8 @@ func (w *kernel) nexthop4(r resource.Route, h resource.Hop) (resource.Hop, error
 		return h, w.onLink4(h)
 	case h.Via.IsUnspecified():
 		return h, unpredictable("the gateway %s", h.Via)
+	case h.Via.Is6(): // fib_check_nh_v6_gw
+		return w.nexthop6(r, h)
 	case h.Onlink:
 		return h, w.onlinkGateway4(r, h)
 	default:
