@@ -3,6 +3,7 @@
 package linux_test
 
 import (
+	"errors"
 	"net/netip"
 	"os/exec"
 	"regexp"
@@ -31,7 +32,6 @@ addr add 10.58.0.7/24 dev eth1 noprefixroute metric 77
 addr add fd00:55::7/64 dev eth1 nodad
 addr add fd00:56::7/64 dev eth1 nodad metric 77
 addr add fd00:57::7/64 dev eth1 nodad noprefixroute
-addr add fd00:58::7/64 dev eth1 nodad valid_lft 3000 preferred_lft 2000
 addr add fd00:59::7/64 dev eth1 nodad preferred_lft 0
 addr add 10.59.0.7/24 dev eth1 preferred_lft 0
 nexthop add id 7 via 10.98.0.7 dev eth1
@@ -73,7 +73,6 @@ route add 10.18.0.0/16 via 10.1.2.3 dev eth1 onlink src 10.55.0.7
 -6 route add 2001:db8:8::/48 via fd00:98::1 dev eth1 pref high
 -6 route add 2001:db8:9::/48 dev eth1 src fd00:98::2
 -6 route add 2001:db8:a::/48 encap seg6 mode encap segs 2001:db8:ff::1 dev eth1
--6 route add 2001:db8:b::/48 via fd00:98::1 dev eth1 expires 3000
 -6 route add 2001:db8:c::/48 nhid 10
 -6 route add 2001:db8:d::/48 via fd00:55::1 dev eth1 src fd00:55::7 pref low table 100
 -6 route add default via fe80::1 dev eth1 table 100
@@ -87,12 +86,18 @@ rule add fwmark 0x10/0xff lookup 1000 priority 110
 rule add iif eth1 prohibit priority 120
 -6 rule add from fd00:55::/64 lookup 100 priority 100`
 
-// busy makes a node that holds what mixed says, and counts what of it the kernel took.
-func busy(t *testing.T) (n *linux.Node, ns string) {
+// limited is what of eth1 has a lifetime and goes with it.
+const limited = `
+addr add fd00:58::7/64 dev eth1 nodad valid_lft 3000 preferred_lft 2000
+-6 route add 2001:db8:b::/48 via fd00:98::1 dev eth1 expires 3000
+-6 route add 2001:db8:e::/48 via fd00:98::1 dev eth1 src fd00:58::7`
+
+// busy makes a node that holds what these commands make, and counts what of it the kernel took.
+func busy(t *testing.T, holds string) (n *linux.Node, ns string) {
 	t.Helper()
 	n, ns, _ = peered(t)
 	before := everything(t, n)
-	for line := range strings.Lines(strings.TrimSpace(mixed)) {
+	for line := range strings.Lines(strings.TrimSpace(holds)) {
 		out, err := exec.Command("ip", append([]string{"-n", ns}, strings.Fields(line)...)...).CombinedOutput()
 		switch {
 		case err == nil:
@@ -199,9 +204,12 @@ func made(t *testing.T, n *linux.Node, e engine.Edit) engine.Edit {
 	return e
 }
 
-// takenBack has n take e back, as an undo or a put-back does.
-func takenBack(t *testing.T, n *linux.Node, e engine.Edit) {
+// takenBack has n take e back, which made the node another than before.
+func takenBack(t *testing.T, n *linux.Node, ns string, e engine.Edit, before []string) {
 	t.Helper()
+	if now, _ := dump(t, ns); slices.Equal(before, now) {
+		t.Error("nothing was changed")
+	}
 	found, err := n.Apply(t.Context(), e.Reverse())
 	if err != nil {
 		t.Fatalf("take back: %v", err)
@@ -214,48 +222,66 @@ func takenBack(t *testing.T, n *linux.Node, e engine.Edit) {
 // TestRestore wants all that ip shows of a busy node to be as it was after what takes it away.
 func TestRestore(t *testing.T) {
 	t.Run("restart", func(t *testing.T) {
-		n, ns := busy(t)
+		n, ns := busy(t, mixed+limited)
 		before, lives := dump(t, ns)
 		e := made(t, n, engine.Edit{Restart: "eth1"})
 		t.Logf("lost and put back: %d", len(e.Lost))
 		unchanged(t, ns, before, lives)
 	})
 	t.Run("routes changed and put back", func(t *testing.T) {
-		n, ns := busy(t)
+		n, ns := busy(t, mixed+limited)
 		before, lives := dump(t, ns)
-		e := made(t, n, engine.Edit{Want: changedRoutes(t, n)})
-		if now, _ := dump(t, ns); slices.Equal(before, now) {
-			t.Error("nothing was changed")
-		}
-		takenBack(t, n, e)
+		takenBack(t, n, ns, made(t, n, engine.Edit{Want: changedRoutes(t, n)}), before)
 		unchanged(t, ns, before, lives)
 	})
 	t.Run("link down and up", func(t *testing.T) {
-		n, ns := busy(t)
+		n, ns := busy(t, mixed)
 		before, lives := dump(t, ns)
-		e := made(t, n, engine.Edit{Want: downOf(t, n, "eth1")})
-		takenBack(t, n, e)
+		takenBack(t, n, ns, made(t, n, engine.Edit{Want: downOf(t, n, "eth1")}), before)
 		unchanged(t, ns, before, lives)
 	})
+	for what, command := range map[string]string{
+		"address": "addr add fd00:58::7/64 dev eth1 nodad valid_lft 3000 preferred_lft 2000",
+		"route":   "-6 route add 2001:db8:b::/48 via fd00:98::1 dev eth1 expires 3000",
+	} {
+		t.Run("link with a lifetime of an "+what, func(t *testing.T) { // it could not go on from where it was
+			n, ns, _ := peered(t)
+			nodetest.IP(t, append([]string{"-n", ns}, strings.Fields(command)...)...)
+			err := sim.Over(n).Predict(t.Context(), &engine.Edit{Want: downOf(t, n, "eth1")})
+			if !errors.Is(err, engine.ErrUnpredictable) || !strings.Contains(err.Error(), "has a lifetime") {
+				t.Errorf("got %v, want that it cannot be predicted", err)
+			}
+		})
+	}
 }
 
-// changedRoutes adds a route, leads another elsewhere, and deletes one that expires.
+// changedRoutes adds a route, leads others elsewhere, and deletes some.
 func changedRoutes(t *testing.T, n *linux.Node) resource.State {
 	t.Helper()
-	p := netip.MustParsePrefix
-	s := everything(t, n)
-	elsewhere, _ := resource.Get[resource.Route](s, resource.RouteKey(p("10.1.0.0/16"), resource.TableMain, 0))
-	added := elsewhere
-	added.Dst = p("10.20.0.0/16")
-	elsewhere.Hops = []resource.Hop{{Via: netip.MustParseAddr("10.98.0.9"), Dev: "eth1"}}
-	want := resource.Of(elsewhere, added)
-	for _, r := range resource.All[resource.Route](s) {
-		if r.Expires && r.Proto != resource.ProtoKernel {
-			want[r.Key()] = nil
-		}
+	s, want := everything(t, n), resource.State{}
+	key := func(dst string, metric uint32) resource.Key {
+		return resource.RouteKey(netip.MustParsePrefix(dst), resource.TableMain, metric)
 	}
-	if len(want) != 3 {
-		t.Fatalf("no route expires: %v", want)
+	elsewhere := func(k resource.Key, via string) resource.Route {
+		r, ok := resource.Get[resource.Route](s, k)
+		if !ok {
+			t.Fatalf("there is no %s", k)
+		}
+		r.Hops = []resource.Hop{{Via: netip.MustParseAddr(via), Dev: "eth1"}}
+		want[r.Key()] = r
+		return r
+	}
+	added := elsewhere(key("10.1.0.0/16", 0), "10.98.0.9")
+	added.Dst = netip.MustParsePrefix("10.20.0.0/16")
+	want[added.Key()] = added
+	elsewhere(key("10.3.0.0/16", 0), "10.98.0.9")         // it had two hops
+	elsewhere(key("2001:db8:3::/48", 1024), "fd00:98::9") // it, too
+	elsewhere(key("2001:db8:8::/48", 1024), "fd00:98::9") // of high preference
+	for _, k := range []resource.Key{key("0.0.0.0/0", 0), key("10.6.1.0/24", 5), key("10.7.0.0/16", 50), key("2001:db8:9::/48", 1024)} {
+		if s[k] == nil {
+			t.Fatalf("there is no %s", k)
+		}
+		want[k] = nil
 	}
 	return want
 }

@@ -73,6 +73,9 @@ func (w *kernel) makeLink(k resource.Key, want resource.Resource) error {
 	}
 	w.look(needsLink(name)...)
 	if !link.Up {
+		if err := w.limited(name); err != nil {
+			return err
+		}
 		if _, err := w.losing(name); err != nil {
 			return err
 		}
@@ -124,11 +127,9 @@ func (w *kernel) down(name string) error {
 	if err != nil {
 		return err
 	}
+	w.lookBeside(w.over(name))
 	var shifted []resource.Route
 	for _, r := range w.over(name) {
-		if r.Nth > 0 || r.Proto == resource.ProtoKernel { // it may have others of its identity behind it
-			w.look(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table})
-		}
 		switch {
 		case r.NHID != 0:
 			if gone[r.NHID] {
@@ -155,6 +156,20 @@ func (w *kernel) down(name string) error {
 		}
 	}
 	return nil
+}
+
+// lookBeside looks at what shares an identity with one of routes: what stands
+// behind one that goes moves up. Of many routes it looks at their tables whole, for each
+// selector is held against each route.
+func (w *kernel) lookBeside(routes []resource.Route) {
+	const many = 100
+	for _, r := range routes {
+		s := resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table}
+		if len(routes) > many {
+			s = resource.Selector{Kind: resource.KindRoute, Family: r.Family(), Table: r.Table}
+		}
+		w.look(s)
+	}
 }
 
 // over returns the routes with a hop over the link called name.
@@ -407,6 +422,22 @@ func throughNexthop(n resource.Nexthop) resource.Route {
 		Dst: dst, Table: resource.TableMain, Metric: resource.DefaultMetric(dst), Type: resource.Unicast, Proto: resource.ProtoStatic,
 		Hops: []resource.Hop{n.Hop},
 	}
+}
+
+// limited is an error where something that goes with the link called name has
+// a lifetime: no state tells how much would be left of it when it is put back. A restart can.
+func (w *kernel) limited(name string) error {
+	for _, a := range resource.All[resource.Addr](w.state) {
+		if a.Dev == name && a.Prefix.Addr().Is6() && !a.Permanent {
+			return unpredictable("what goes with %s could not be put back: the address %s has a lifetime", name, a)
+		}
+	}
+	for _, r := range w.over(name) {
+		if r.Expires && !r.Volatile() {
+			return unpredictable("what goes with %s could not be put back: the route %s has a lifetime", name, r)
+		}
+	}
+	return nil
 }
 
 // restorable is an error where something on the link called name could not be put back as it is.
