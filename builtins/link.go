@@ -74,7 +74,8 @@ func (o LinkUp) Result(changed bool, s resource.State) any { return linkResult(o
 // LinkDown takes the link called Name down. What is down already stays as it is.
 //
 // All routes over it go, and so do its IPv6 addresses, its neighbours, and
-// nexthop objects; an undo puts them back. A node that could be cut off by it puts itself back
+// nexthop objects; an undo puts them back. What has a lifetime, such as an IPv6 address that a
+// router advertised, could not be put back as it was: a link with that is not taken down. A node that could be cut off by it puts itself back
 // unless it is reached again in time.
 //
 // It returns changed (a bool) and link.
