@@ -175,10 +175,12 @@ type Cut struct {
 func (e Edit) Diff() resource.Diff { return resource.Compare(e.Before, e.After) }
 
 // editJSON is an Edit in JSON. Most of a footprint only has to stay as it is, so
-// that where there is a Before, After is written as what differs from it.
+// that where there is a Before, After is written as what differs from it; and
+// where that is what is wanted, as mostly, not even so.
 type editJSON struct {
 	edit
-	Changes resource.State `json:"changes,omitzero"`
+	Changes  resource.State `json:"changes,omitzero"`
+	AsWanted bool           `json:"as_wanted,omitempty"` // Changes are Want
 }
 
 type edit Edit // without its methods
@@ -188,6 +190,9 @@ func (e Edit) MarshalJSON() ([]byte, error) {
 	w := editJSON{edit: edit(e)}
 	if e.Before != nil && e.After != nil {
 		w.Changes, w.After = e.Diff().After(), nil
+		if len(w.Changes) > 0 && maps.EqualFunc(w.Changes, e.Want, resource.Identical) {
+			w.Changes, w.AsWanted = nil, true
+		}
 	}
 	return json.Marshal(w)
 }
@@ -199,6 +204,9 @@ func (e *Edit) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*e = Edit(w.edit)
+	if w.AsWanted {
+		w.Changes = e.Want
+	}
 	if w.Changes != nil {
 		e.After = maps.Clone(e.Before)
 		if e.After == nil {

@@ -266,6 +266,17 @@ func same(a, b Resource) bool {
 	if (a == nil || a.Volatile()) && (b == nil || b.Volatile()) {
 		return true
 	}
+	if r, ok := a.(Addr); ok {
+		other, ok := b.(Addr)
+		r.Place, other.Place = 0, 0 // it moves when another address comes or goes
+		return ok && r == other
+	}
+	return Identical(a, b)
+}
+
+// Identical reports whether a and b are equal in every field, also in those that
+// no comparison looks at.
+func Identical(a, b Resource) bool {
 	switch a := a.(type) { // the kinds that most footprints hold
 	case Route:
 		other, ok := b.(Route)
@@ -273,11 +284,12 @@ func same(a, b Resource) bool {
 	case Link:
 		other, ok := b.(Link)
 		return ok && a == other
-	}
-	if r, ok := a.(Addr); ok {
+	case Addr:
 		other, ok := b.(Addr)
-		r.Place, other.Place = 0, 0 // it moves when another address comes or goes
-		return ok && r == other
+		return ok && a == other
+	case Rule:
+		other, ok := b.(Rule)
+		return ok && a.equal(other)
 	}
 	return reflect.DeepEqual(a, b)
 }

@@ -14,9 +14,10 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 // one is a resource of each kind, with every field set.
 func one() State {
 	return Of(
-		Link{Name: "eth1", Type: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Master: "br0", NoARP: true, Alias: "a"},
+		Link{Name: "eth1", Type: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Master: "br0", NoARP: true, Alias: "a",
+			MaxMTU: 65535, Conf: LinkConf{NoRA: true}},
 		Addr{Dev: "eth1", Prefix: prefix("10.98.0.2/16"), Peer: prefix("10.98.0.3/32"), Broadcast: netip.MustParseAddr("10.98.255.255"),
-			Label: "eth1:1", Scope: ScopeLink, Secondary: true, Permanent: true, NoPrefixRoute: true, Metric: 5, Proto: 3, Flags: 2},
+			Label: "eth1:1", Scope: ScopeLink, Secondary: true, Permanent: true, NoPrefixRoute: true, Metric: 5, Proto: 3, Flags: 2, Place: 1},
 		Route{Dst: prefix("2001:db8::/32"), Src: prefix("2001:db9::/32"), TOS: 4, Metric: 1024, Table: 100, Nth: 1, Type: Unicast, Scope: ScopeSite,
 			Proto: ProtoBoot, PrefSrc: netip.MustParseAddr("fd00::1"), NHID: 7, Expires: true, Pref: 1, Extra: Raw{1, 2},
 			Hops: []Hop{{Via: netip.MustParseAddr("fe80::1"), Dev: "eth1", Weight: 2, Onlink: true, Extra: Raw{3}}, {Dev: "eth0", Weight: 1}}},
@@ -55,19 +56,25 @@ func TestStateSurvivesJSON(t *testing.T) {
 	}
 }
 
-// The fast comparison of routes sees every field that there is.
-func TestEqualIsDeepEqual(t *testing.T) {
-	routes := All[Route](one())
-	full := routes[0]
-	v := reflect.ValueOf(&full).Elem()
-	for i := range v.NumField() {
-		r := full
-		f := reflect.ValueOf(&r).Elem().Field(i)
-		f.SetZero()
-		if r.equal(full) || full.equal(r) {
-			t.Errorf("a difference in %s is not seen", v.Type().Field(i).Name)
+// The fast comparisons see every field that there is.
+func TestIdenticalIsDeepEqual(t *testing.T) {
+	for _, full := range one() {
+		if !Identical(full, full) || Identical(full, nil) || Identical(nil, full) {
+			t.Errorf("%T: it differs from itself, or does not from nothing", full)
+		}
+		for i := range reflect.TypeOf(full).NumField() {
+			other := reflect.New(reflect.TypeOf(full)).Elem()
+			other.Set(reflect.ValueOf(full))
+			if other.Field(i).IsZero() {
+				t.Errorf("%T: %s is not set in this test", full, other.Type().Field(i).Name)
+			}
+			other.Field(i).SetZero()
+			if r := other.Interface().(Resource); Identical(r, full) || Identical(full, r) {
+				t.Errorf("%T: a difference in %s is not seen", full, other.Type().Field(i).Name)
+			}
 		}
 	}
+	full := All[Route](one())[0]
 	hop := full.Hops[0]
 	hv := reflect.ValueOf(hop)
 	for i := range hv.NumField() {
@@ -78,9 +85,6 @@ func TestEqualIsDeepEqual(t *testing.T) {
 		if r.equal(full) {
 			t.Errorf("a difference in a hop's %s is not seen", hv.Type().Field(i).Name)
 		}
-	}
-	if !full.equal(full) {
-		t.Error("a route differs from itself")
 	}
 }
 

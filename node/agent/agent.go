@@ -29,7 +29,7 @@ import (
 
 // Version is the version of the protocol. Both sides must have the same one;
 // they do, for the controller starts the agent that it carries.
-const Version = 1
+const Version = 2
 
 // maxFrame is the largest frame in bytes. Over a hundred thousand routes fit.
 const maxFrame = 64 << 20
@@ -56,7 +56,7 @@ type request struct {
 	Op      string         `json:"op"`
 	Timeout int64          `json:"timeout_ms,omitempty"` // from its arrival; clocks differ between machines
 	Query   resource.Query `json:"query,omitempty"`
-	Edits   []engine.Edit  `json:"edits,omitempty"`
+	Edits   *sequence      `json:"edits,omitempty"`
 	Max     int            `json:"max,omitempty"`   // of a snapshot
 	Token   string         `json:"token,omitempty"` // of a confirm
 }

@@ -89,7 +89,7 @@ func (c *Client) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 
 // ApplyAll implements engine.Sequencer.
 func (c *Client) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
-	r, err := c.call(ctx, request{Op: opApply, Edits: edits})
+	r, err := c.call(ctx, request{Op: opApply, Edits: pack(edits)})
 	if len(r.Found) > len(edits) || err != nil && len(r.Found) == len(edits) {
 		return nil, c.unreachable(fmt.Errorf("it answered with %d states to %d changes", len(r.Found), len(edits)))
 	}

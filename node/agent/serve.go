@@ -155,7 +155,11 @@ func (s *server) handle(ctx context.Context, q request) {
 }
 
 // apply does edits and returns what was found after each, or nil where it is as predicted.
-func (s *server) apply(ctx context.Context, edits []engine.Edit) ([]resource.State, error) {
+func (s *server) apply(ctx context.Context, packed *sequence) ([]resource.State, error) {
+	edits, err := packed.unpack()
+	if err != nil {
+		return nil, err
+	}
 	found, err := engine.ApplyAll(ctx, s.node, edits)
 	for i := range found {
 		if after := edits[i].After; after != nil && resource.Equal(after, found[i]) {

@@ -626,11 +626,13 @@ func TestRepeatsAtOnce(t *testing.T) {
 	for i := range agents {
 		agents[i] = m.agent(t)
 	}
-	errs := make([]error, len(agents))
+	edits, errs := make([]engine.Edit, len(agents)), make([]error, len(agents))
+	for i, a := range agents { // all before the first takes the link down
+		edits[i] = restart(t, a, fmt.Sprint("r", i))
+	}
 	var wait sync.WaitGroup
 	for i, a := range agents {
-		e := restart(t, a, fmt.Sprint("r", i))
-		wait.Go(func() { _, errs[i] = a.Apply(t.Context(), e) })
+		wait.Go(func() { _, errs[i] = a.Apply(t.Context(), edits[i]) })
 	}
 	wait.Wait()
 	done := 0

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -78,21 +79,65 @@ func u32At(b []byte, i int) uint32 {
 
 // forAll is what the sysctl name is set to for all links, 0 where there is none.
 func (n *Node) forAll(family, name string) int {
-	path := "/proc/sys/net/" + family + "/conf/all/" + name
-	var text []byte
-	if !n.ns.IsOpen() {
-		text, _ = os.ReadFile(path) // missing: an older kernel
+	var text [16]byte
+	size := 0
+	if f := n.sysctls.file(n.ns, "/proc/sys/net/"+family+"/conf/all/"+name); f != nil {
+		size, _ = unix.Pread(int(f.Fd()), text[:], 0)
+	}
+	v, _ := strconv.Atoi(strings.TrimSpace(string(text[:max(size, 0)])))
+	return v
+}
+
+// sysctls are files of /proc/sys/net that stay open, for every look at a link
+// reads some of them, and to open one takes ten times as long as to read it.
+type sysctls struct {
+	mu    sync.Mutex
+	files map[string]*os.File // nil: it is missing, on an older kernel
+}
+
+func (s *sysctls) file(ns netns.NsHandle, path string) *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, known := s.files[path]
+	if known {
+		return f
+	}
+	if !ns.IsOpen() {
+		f = openPlain(path)
 	} else {
 		done := make(chan struct{})
-		go func() { // the files of /proc/sys/net are those of the reader's namespace
+		go func() { // these files are those of the opener's namespace
 			defer close(done)
 			runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
-			if netns.Set(n.ns) == nil {
-				text, _ = os.ReadFile(path)
+			if netns.Set(ns) == nil {
+				f = openPlain(path)
 			}
 		}()
 		<-done
 	}
-	v, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	return v
+	if s.files == nil {
+		s.files = map[string]*os.File{}
+	}
+	s.files[path] = f
+	return f
+}
+
+// openPlain opens path for reading without the runtime's poller, which has no use for such a file.
+func openPlain(path string) *os.File {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), path)
+}
+
+func (s *sysctls) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for path, f := range s.files {
+		if f != nil {
+			f.Close() //nolint:errcheck // it was only read
+		}
+		s.files[path] = nil
+	}
 }

@@ -37,6 +37,7 @@ import (
 type Node struct {
 	ns netns.NsHandle // where sockets are opened; closed handle: where the caller is
 
+	sysctls  sysctls
 	applying sync.Mutex // held from the comparison to the last message of an Apply
 
 	mu     sync.Mutex // guards what follows
@@ -87,6 +88,7 @@ func (n *Node) Close() error {
 		s.Close()
 	}
 	n.idle = nil
+	n.sysctls.close()
 	if n.ns.IsOpen() {
 		return n.ns.Close()
 	}
