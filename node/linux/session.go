@@ -11,8 +11,6 @@ import (
 	"os"
 	"slices"
 
-	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"runbook/engine/resource"
@@ -204,23 +202,16 @@ func decodeSocket(msg []byte) tcpSocket {
 // diag asks for a dump of sockets. One that changes meanwhile is taken as it
 // comes, for busy nodes always do.
 func (n *Node) diag(ctx context.Context, payload []byte, each func([]byte)) error {
-	ns, err := n.openSocket(unix.NETLINK_INET_DIAG)
+	s, err := n.openSocket(unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
-	req := nl.NewNetlinkRequest(tcpDiagGetSock, unix.NLM_F_DUMP)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_INET_DIAG: {Socket: ns}}
-	req.AddRawData(payload)
-	stop := context.AfterFunc(ctx, ns.Close)
-	err = req.ExecuteIter(unix.NETLINK_INET_DIAG, tcpDiagGetSock, func(msg []byte) bool {
-		each(msg)
-		return true
-	})
+	defer s.Close()
+	err = s.ask(ctx, tcpDiagGetSock, unix.NLM_F_DUMP, payload, tcpDiagGetSock, each)
 	switch {
-	case !stop():
+	case ctx.Err() != nil:
 		return ctx.Err()
-	case err == nil, errors.Is(err, nl.ErrDumpInterrupted):
+	case err == nil, errors.Is(err, errInterrupted):
 		return nil
 	case errors.Is(err, unix.ENOENT):
 		return err
@@ -230,11 +221,11 @@ func (n *Node) diag(ctx context.Context, payload []byte, each func([]byte)) erro
 }
 
 // openSocket opens a netlink socket in the namespace of the node.
-func (n *Node) openSocket(protocol int) (*nl.NetlinkSocket, error) {
+func (n *Node) openSocket(protocol int) (*socket, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
 		return nil, os.ErrClosed
 	}
-	return nl.GetNetlinkSocketAt(n.ns, netns.None(), protocol)
+	return openNetlink(n.ns, protocol)
 }

@@ -131,12 +131,11 @@ func (n *Node) lookUp(ctx context.Context, flows []flow, whole bool) (map[flow][
 	}
 	defer s.Close()
 	out := make(map[flow][]byte, len(flows))
-	buf := make([]byte, 64<<10)
 	for some := range slices.Chunk(flows, maxAsked) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := ask(s.GetFd(), some, whole, buf, out); err != nil {
+		if err := ask(s.GetFd(), some, whole, s.in, out); err != nil {
 			return nil, unreadable(err)
 		}
 	}
