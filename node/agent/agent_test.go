@@ -65,7 +65,7 @@ func connect(t *testing.T, n engine.Node) (*Client, <-chan error) {
 
 func quicker(t *testing.T) {
 	p, d := pingEvery, deadAfter
-	pingEvery, deadAfter = 20*time.Millisecond, 80*time.Millisecond
+	pingEvery, deadAfter = 50*time.Millisecond, 500*time.Millisecond // a busy machine sleeps for longer than it was told
 	t.Cleanup(func() { pingEvery, deadAfter = p, d })
 }
 
