@@ -10,7 +10,7 @@ import (
 func init() { Operations["facts"] = Facts{} }
 
 // Facts returns what the node is: hostname, os, os_version, kernel, arch,
-// cpus, memory (bytes), boot_id.
+// cpus, memory (bytes), boot_id, machine (the same at every boot, and of no other).
 //
 //	if node.facts().os == "debian":
 type Facts struct{}

@@ -34,7 +34,7 @@ type Reader interface {
 // end of a slow line. A Model that can have a snapshot needs no other reads.
 type Snapshotter interface {
 	// Snapshot returns all links, addresses, routes, rules and nexthop objects,
-	// which few is true for, and the sessions; or nothing, where they are more than max.
+	// which few is true for, the sessions and the facts; or nothing, where they are more than max.
 	Snapshot(ctx context.Context, max int) (s resource.State, few bool, err error)
 }
 
@@ -127,6 +127,7 @@ type Edit struct {
 	ID       string       `json:"id,omitempty"` // RUN/NTH
 	Run      string       `json:"run,omitempty"`
 	By       string       `json:"by,omitempty"`
+	Machine  string       `json:"machine,omitempty"` // for which it was predicted: [resource.Facts.Machine]
 	// Repeat does it even though the node remembers that it was done lately; an
 	// Undo, which takes another change back, is not refused for that.
 	Repeat bool `json:"repeat,omitempty"`
@@ -441,7 +442,7 @@ type Entry struct {
 	Seq  int64     `json:"seq"` // set by the journal
 	Time time.Time `json:"time"`
 	Node string    `json:"node"`
-	Kind string    `json:"kind"`           // intent, done, failed, undo, undone
+	Kind string    `json:"kind"`           // intent, done, failed, undo, undone (or never done)
 	Nth  int       `json:"nth"`            // which change of the node's plan, from 0
 	Op   string    `json:"op,omitempty"`   // "route.add"
 	Pos  string    `json:"pos,omitempty"`  // where the script asked

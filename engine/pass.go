@@ -195,6 +195,15 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 			return PlannedChange{}, err
 		}
 	}
+	if b, ok := op.(bound); ok {
+		known, err := p.model.Read(ctx, resource.Query{{Kind: resource.KindFacts}})
+		if err != nil {
+			return PlannedChange{}, err
+		}
+		if err := b.bound(machine(known)); err != nil {
+			return PlannedChange{}, err
+		}
+	}
 	rec := &recorder{from: p.model, state: resource.State{}}
 	want, err := op.Plan(ctx, rec)
 	if err != nil {
@@ -233,11 +242,12 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 // guarded where it may cut the node off.
 func (p *Pass) admit(ctx context.Context, e *Edit) error {
 	e.Repeat = p.terms.Repeat
-	remembered, err := p.model.Read(ctx, resource.Query{{Kind: resource.KindMemory}})
+	known, err := p.model.Read(ctx, resource.Query{{Kind: resource.KindMemory}, {Kind: resource.KindFacts}})
 	if err != nil {
 		return err
 	}
-	for _, m := range resource.All[resource.Memory](remembered) {
+	e.Machine = machine(known)
+	for _, m := range resource.All[resource.Memory](known) {
 		if err := RefusePending(m, p.run); err != nil {
 			return err
 		}
@@ -423,6 +433,9 @@ func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, fai
 			o.Text = "sent after one that failed"
 		}
 		outcomes = append(outcomes, o)
+		if q.change.Edit.Happens() && !slices.ContainsFunc(p.done, func(d doneChange) bool { return d.nth == q.nth }) {
+			outcomes = append(outcomes, p.entry("undone", q.nth)) // the node said that it did not do it
+		}
 	}
 	if len(outcomes) == 0 {
 		return nil

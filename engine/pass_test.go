@@ -438,7 +438,7 @@ func TestTheSecondOfTwoFails(t *testing.T) {
 	if err := pass.PutBack(t.Context()); err != nil || w.has(routeKey) {
 		t.Errorf("the first is not put back: %v", err)
 	}
-	if k := w.journal.kinds(); k != "intent intent done failed undo undone" {
+	if k := w.journal.kinds(); k != "intent intent done failed undone undo undone" {
 		t.Errorf("journal: %s", k)
 	}
 }

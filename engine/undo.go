@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"runbook/engine/resource"
 )
@@ -14,14 +15,19 @@ import (
 // which asks each node for one operation for each change that the run made there,
 // newest first. So it is predicted, shown, confirmed, guarded and recorded as every run is.
 
-// PutBackName is the name of the one operation of an undo. No runbook has it.
-const PutBackName = "put back"
+// The names of the one operation of an undo, and of one of an undo: it does
+// again what that took back. No runbook has them.
+const (
+	PutBackName = "put back"
+	DoAgainName = "do again"
+)
 
 // PutBack takes one change of a run back, where the node still holds what the run left.
 type PutBack struct {
 	Run   string `json:"run"`
 	Nth   int    `json:"nth"`             // of the node's changes in the run
-	Op    string `json:"op"`              // what was done: "route.add 10.20.0.0/16"
+	Op    string `json:"op"`              // what was done, or taken back: "route.add 10.20.0.0/16"
+	Again bool   `json:"again,omitempty"` // the run took Op back: this does it again
 	Force bool   `json:"force,omitempty"` // also where the node holds something else by now
 
 	edit    Edit
@@ -31,6 +37,36 @@ type PutBack struct {
 }
 
 func (o *PutBack) String() string { return o.Op }
+
+// Name is [PutBackName] or [DoAgainName].
+func (o *PutBack) Name() string {
+	if o.Again {
+		return DoAgainName
+	}
+	return PutBackName
+}
+
+// bound is an operation that is for one machine, and no other that has its name by now.
+type bound interface{ bound(machine string) error }
+
+// bound is an error where machine is another than the one that the run changed.
+// Where either is not known, nothing tells them apart.
+func (o *PutBack) bound(machine string) error {
+	was := o.edit.Machine
+	if o.Force || was == "" || machine == "" || was == machine {
+		return nil
+	}
+	return &Error{
+		Code: Differs, Cause: fmt.Sprintf("this is another machine than the one that run %s changed (machine %s, was %s)", o.Run, machine, was),
+		Hint: "is it installed anew, or does its name mean another by now? --force NODE takes back all the same",
+	}
+}
+
+// machine is what s says of [resource.Facts.Machine], or "".
+func machine(s resource.State) string {
+	f, _ := s[resource.FactsKey].(resource.Facts)
+	return f.Machine
+}
 
 // Plan implements [Change]. What somebody has changed since is left alone.
 func (o *PutBack) Plan(ctx context.Context, n Reader) (resource.State, error) {
@@ -126,7 +162,7 @@ func (o *PutBack) alone() []string {
 		return []string{"left alone: " + o.Op, "  " + o.stays + " rests on it, and was changed since"}
 	}
 	if o.refused != nil {
-		return []string{"left alone, for the kernel refuses it by now: " + o.Op}
+		return []string{"left alone, for the kernel refuses it by now: " + o.Op, "  kernel: " + o.refused.Words}
 	}
 	var out []string
 	for _, c := range o.left {
@@ -179,9 +215,12 @@ func NewUndo(run RunRecord, entries []Entry, force []string) *Undo {
 			if e.Edit == nil || len(e.Edit.Diff()) == 0 { // a restart leaves nothing to take back
 				continue
 			}
-			u.nodes[node] = append(u.nodes[node], &PutBack{
-				Run: run.ID, Nth: nth, Op: e.Op, Force: slices.Contains(force, node), edit: *e.Edit,
-			})
+			o := &PutBack{Run: run.ID, Nth: nth, Op: e.Op, Force: slices.Contains(force, node), edit: *e.Edit}
+			if op, was := strings.CutPrefix(o.Op, PutBackName+" "); was {
+				o.Op, o.Again = op, true
+			}
+			o.Op = strings.TrimPrefix(o.Op, DoAgainName+" ")
+			u.nodes[node] = append(u.nodes[node], o)
 		}
 		slices.SortFunc(u.nodes[node], func(a, b *PutBack) int { return b.Nth - a.Nth })
 		most, all = max(most, len(u.nodes[node])), all+len(u.nodes[node])
@@ -232,7 +271,7 @@ func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
 		if err != nil {
 			return err
 		}
-		_, err = h.Do(ctx, Call{Name: PutBackName, Args: args, Op: o})
+		_, err = h.Do(ctx, Call{Name: o.Name(), Args: args, Op: o})
 		if o.refused = nil; err != nil && !errors.As(err, &o.refused) {
 			return err
 		}
@@ -252,17 +291,27 @@ func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
 // LeftAlone is the error for an undo that left something alone, or nil. It is
 // for after the last Run.
 func (u *Undo) LeftAlone() *Error {
-	left := 0
+	changed, refused := 0, 0 // nodes
 	for _, changes := range u.nodes {
-		if slices.ContainsFunc(changes, func(o *PutBack) bool { return len(o.alone()) > 0 }) {
-			left++
+		if slices.ContainsFunc(changes, func(o *PutBack) bool { return len(o.left) > 0 }) {
+			changed++
+		}
+		if slices.ContainsFunc(changes, func(o *PutBack) bool { return o.refused != nil }) {
+			refused++
 		}
 	}
-	if left == 0 {
+	if changed+refused == 0 {
 		return nil
 	}
-	return &Error{
-		Code: Differs, Cause: fmt.Sprintf("nodes that were changed since the run: %d; what was changed there was left alone", left),
-		Hint: "--force NODE puts it back all the same",
+	e := &Error{Code: Differs}
+	var causes []string
+	if changed > 0 {
+		causes = append(causes, fmt.Sprintf("nodes that were changed since the run: %d; what was changed there was left alone", changed))
+		e.Hint = "--force NODE puts it back all the same"
 	}
+	if refused > 0 {
+		causes = append(causes, fmt.Sprintf("nodes whose kernel refuses to take something back, as they are by now: %d; that was left alone", refused))
+	}
+	e.Cause = strings.Join(causes, "; ")
+	return e
 }

@@ -4,6 +4,8 @@ package lab
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -60,8 +62,11 @@ func fillEtc(dir string, c nodeConfig) error {
 	if err != nil {
 		return err
 	}
+	var machine [16]byte // another one than those of the nodes that had this name before
+	rand.Read(machine[:])
 	for _, f := range append(accounts(), []file{
 		{"hostname", 0o644, nodeName(c.Index) + "\n"},
+		{"machine-id", 0o444, hex.EncodeToString(machine[:]) + "\n"},
 		{"hosts", 0o644, hosts(c.Nodes)},
 		{"resolv.conf", 0o644, "# a lab has no name server\n"},
 		{"motd", 0o644, ""},

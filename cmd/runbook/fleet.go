@@ -66,8 +66,12 @@ type fleet struct {
 	close     func()
 }
 
-// labName is the inventory that means the standing lab.
-const labName = "lab"
+// labName is the inventory that means the standing lab, ownLab what records name
+// the nodes that a command made for itself: no later one can reach them.
+const (
+	labName = "lab"
+	ownLab  = "--lab"
+)
 
 // open selects the nodes, and finds the policies that hold for them.
 func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
@@ -76,7 +80,7 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 		return nil, err
 	}
 	file := fl.inventory
-	if file == labName || len(f.snapshots) > 0 {
+	if file == labName || file == ownLab || len(f.snapshots) > 0 {
 		file = ""
 	}
 	if fl.policies, err = policy.Find(file, f.policies); err != nil {
@@ -237,7 +241,9 @@ func throwAway(ctx context.Context, n int) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return labFleet(l, func() { l.Down(context.Background()) }), nil //nolint:errcheck // it ends with this process at the latest
+	fl := labFleet(l, func() { l.Down(context.Background()) }) //nolint:errcheck // it ends with this process at the latest
+	fl.inventory = ownLab
+	return fl, nil
 }
 
 func labFleet(l *lab.Lab, done func()) *fleet {
@@ -263,7 +269,7 @@ type simDialer map[string]engine.Node
 func (d simDialer) Dial(_ context.Context, name string) (engine.Node, error) { return d[name], nil }
 
 func simulated(n int) *fleet {
-	fl := &fleet{inventory: labName, close: func() {}}
+	fl := &fleet{inventory: ownLab, close: func() {}}
 	nodes := simDialer{}
 	for i := range n {
 		name := fmt.Sprintf("node-%d", i+1)

@@ -47,8 +47,12 @@ func planCommand(stop stopper) *cobra.Command {
 			if refused := s.run.Refusal(p.Nodes); refused != nil {
 				return shown(refused)
 			}
-			if out != "" && len(f.snapshots) > 0 {
-				return engine.Invalid.Errorf("a plan for snapshots cannot be applied: leave out -o %s", out)
+			if out != "" && (len(f.snapshots) > 0 || s.fleet.inventory == ownLab) {
+				of := "snapshots"
+				if s.fleet.inventory == ownLab {
+					of = "nodes that end with this command"
+				}
+				return engine.Invalid.Errorf("a plan for %s cannot be applied: leave out -o %s", of, out)
 			}
 			if out != "" {
 				if err := savePlan(out, p); err != nil {

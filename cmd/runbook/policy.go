@@ -37,7 +37,7 @@ func (s *session) obey(f fleetFlags) error {
 	s.run.Ceilings = s.run.Ceilings.Meet(policies.Limits())
 	who := operator()
 	s.run.Allow = func(node engine.NodeInfo, op string, args json.RawMessage) *engine.Error {
-		if op == engine.PutBackName { // who may do it may take it back
+		if op == engine.PutBackName || op == engine.DoAgainName { // who may do it may take it back
 			var back engine.PutBack
 			if json.Unmarshal(args, &back) == nil {
 				op, _, _ = strings.Cut(back.Op, " ")

@@ -113,6 +113,12 @@ const selectedAll = "all of the run"
 // nodesOf makes f mean the nodes of a run that have something to be taken back,
 // or those of them that -n says.
 func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
+	if run.Inventory == ownLab {
+		return &engine.Error{
+			Code: engine.Invalid, Left: engine.NothingChanged,
+			Cause: fmt.Sprintf("the nodes of run %s are gone: --lab made them for it, and they ended with it", run.ID),
+		}
+	}
 	if f.lab > 0 || f.flags.Changed("lab") {
 		return engine.Invalid.Errorf("--lab makes new nodes, on which run %s did nothing: -i lab is the standing lab", run.ID)
 	}

@@ -18,6 +18,9 @@ type Facts struct {
 	CPUs     int    `json:"cpus"`
 	Memory   int64  `json:"memory"`  // bytes
 	BootID   string `json:"boot_id"` // a new one at every boot
+	// Machine tells this installation from all others, whatever it is called and
+	// wherever it is reached: 32 hexadecimal digits, or "" where that is not known.
+	Machine string `json:"machine"`
 }
 
 // Key implements [Resource].

@@ -3,6 +3,9 @@
 package linux
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"runtime"
@@ -38,7 +41,21 @@ func facts() (resource.Facts, error) {
 		CPUs:     cpus(),
 		Memory:   int64(s.Totalram) * int64(s.Unit),
 		BootID:   strings.TrimSpace(string(boot)),
+		Machine:  machine(),
 	}, nil
+}
+
+// machine is made of machine-id(5), which is not to be shown to others as it
+// is. A machine without one, or whose first boot has not ended, has "".
+func machine() string {
+	b, err := os.ReadFile("/etc/machine-id")
+	id, bad := hex.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || bad != nil || len(id) != 16 {
+		return ""
+	}
+	sum := hmac.New(sha256.New, id)
+	sum.Write([]byte("runbook"))
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // osRelease reads os-release(5). A machine without one has no OS and no Version.

@@ -103,7 +103,7 @@ func (n *Node) Read(ctx context.Context, q resource.Query) (resource.State, erro
 }
 
 // Snapshot implements engine.Snapshotter. Of a node with more than max routes
-// it reads no more than so many. Sessions do not count: they are few groups always.
+// it reads no more than so many. Sessions do not count, they are few groups always, and what the machine is.
 func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, error) {
 	routes, err := n.routes(ctx, resource.Query{{Kind: resource.KindRoute}}, max)
 	if errors.Is(err, errTooMany) {
@@ -121,6 +121,11 @@ func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, err
 	for _, r := range routes {
 		out[r.Key()] = r.Route
 	}
+	f, err := facts()
+	if err != nil {
+		return nil, false, err
+	}
+	out[f.Key()] = f
 	return out, true, n.readSessions(ctx, resource.Query{{Kind: resource.KindSession}}, out)
 }
 

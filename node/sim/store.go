@@ -40,7 +40,7 @@ func (s *store) snapshot(ctx context.Context) error {
 	s.read = resource.Query{
 		{Kind: resource.KindLink}, {Kind: resource.KindAddr}, {Kind: resource.KindRoute},
 		{Kind: resource.KindRule}, {Kind: resource.KindNexthop},
-		{Kind: resource.KindMemory}, {Kind: resource.KindSession},
+		{Kind: resource.KindMemory}, {Kind: resource.KindSession}, {Kind: resource.KindFacts},
 	}
 	return nil
 }

@@ -199,14 +199,16 @@ func dialError(ctx context.Context, addr string, err error) error {
 	words := err.Error()
 	var op *net.OpError
 	var call *os.SyscallError
-	if errors.As(err, &call) {
+	known := &engine.Error{} // of a dialer that is not net's
+	switch {
+	case errors.As(err, &known):
+		words = known.Cause
+	case errors.As(err, &call):
 		words = call.Err.Error()
-	} else if errors.As(err, &op) {
+	case errors.As(err, &op):
 		words = op.Err.Error()
 	}
-	e := engine.Unreachable.Errorf("cannot connect to %s: %s", addr, words)
-	e.Err = err
-	return e
+	return &engine.Error{Code: engine.Unreachable, Cause: fmt.Sprintf("cannot connect to %s: %s", addr, words), Kernel: known.Kernel, Err: err}
 }
 
 func joinPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
