@@ -30,13 +30,13 @@ func eventLines(e engine.Event, s Style) []string {
 	case engine.EventWave:
 		return []string{s.bold(e.Text)}
 	case engine.EventBake:
-		return []string{"waiting " + e.Text + " before the next wave"}
+		return []string{shown("waiting " + e.Text + " before the next wave")}
 	case engine.EventConfirmed:
-		return []string{e.Node + ": reached over a new connection: the change stays"}
+		return []string{shown(e.Node) + ": reached over a new connection: the change stays"}
 	case engine.EventPace:
 		return []string{fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text)}
 	case engine.EventPrint:
-		return []string{e.Node + " | " + e.Text}
+		return []string{shown(e.Node + " | " + e.Text)}
 	case engine.EventUnchanged:
 		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, e.Op))}
 	case engine.EventChange, engine.EventPutBack:
@@ -44,7 +44,7 @@ func eventLines(e engine.Event, s Style) []string {
 		if e.Kind == engine.EventPutBack {
 			verb = "put back"
 		}
-		out := []string{fmt.Sprintf("%s: %s: %s", e.Node, e.Op, verb)}
+		out := []string{shown(fmt.Sprintf("%s: %s: %s", e.Node, e.Op, verb))}
 		for _, c := range e.Diff {
 			for _, l := range c.Lines() {
 				out = append(out, "  "+s.line(l))
@@ -57,9 +57,9 @@ func eventLines(e engine.Event, s Style) []string {
 		}
 		line := fmt.Sprintf("%s: %s", e.Node, e.State)
 		if e.Err != nil {
-			return append([]string{s.wrap(red, line)}, prefixed("  ", e.Err.Error())...)
+			return append([]string{s.wrap(red, line)}, prefixed("  ", shownLines(e.Err.Error()))...)
 		}
-		return []string{line}
+		return []string{shown(line)}
 	case engine.EventEnd:
 		return []string{s.bold(e.Text), s.wrap(dim, Used(e.Limits, e.Used))}
 	}
@@ -88,7 +88,7 @@ func Prompt(in io.Reader, out io.Writer, s Style) func(context.Context, rollout.
 			fmt.Fprintf(out, "  %s\n", s.line(l))
 		}
 		for {
-			fmt.Fprintf(out, "apply to %s? [y, s(kip), a(ll of this wave), q] ", q.Plan.Node)
+			fmt.Fprintf(out, "apply to %s? [y, s(kip), a(ll of this wave), q] ", shown(q.Plan.Node))
 			line, err := readLine(ctx, r)
 			if err != nil {
 				fmt.Fprintln(out)

@@ -254,13 +254,13 @@ func names(nodes []string) string {
 }
 
 func planMarkdown(w io.Writer, p *engine.Plan) {
-	fmt.Fprintf(w, "### runbook plan: `%s`\n\n%s\n", title(p), summary(p))
+	fmt.Fprintf(w, "### runbook plan: `%s`\n\n%s\n", shown(title(p)), summary(p))
 	for _, g := range groups(p) {
-		fence := "```"
-		for strings.Contains(strings.Join(g.lines, "\n"), fence) {
+		fence, text := "```", shownLines(strings.Join(g.lines, "\n"))
+		for strings.Contains(text, fence) {
 			fence += "`"
 		}
-		fmt.Fprintf(w, "\n**%s**\n\n%sdiff\n%s\n%s\n", names(g.nodes), fence, strings.Join(g.lines, "\n"), fence)
+		fmt.Fprintf(w, "\n**%s**\n\n%sdiff\n%s\n%s\n", shown(names(g.nodes)), fence, text, fence)
 	}
 	fmt.Fprintf(w, "\n%s\n", Used(p.Header.Limits, p.Used))
 }

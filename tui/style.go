@@ -1,8 +1,10 @@
 package tui
 
 import (
+	"fmt"
 	"os"
 	"strings"
+	"unicode"
 
 	"golang.org/x/term"
 
@@ -29,7 +31,35 @@ const (
 	reset  = "\x1b[0m"
 )
 
+// shown is text on one line as a terminal may have it. Scripts, nodes and saved plans
+// have written it, and none of them is to move the cursor, or to begin a line of its own.
+func shown(text string) string {
+	odd := func(r rune) bool { return r != '\t' && !unicode.IsPrint(r) }
+	if strings.IndexFunc(text, odd) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if odd(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// shownLines is shown, of lines.
+func shownLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = shown(l)
+	}
+	return strings.Join(lines, "\n")
+}
+
 func (s Style) wrap(colour, text string) string {
+	text = shown(text)
 	if !s.Colour {
 		return text
 	}
@@ -43,15 +73,15 @@ func (s Style) line(l string) string {
 	if strings.HasPrefix(strings.TrimLeft(l, " "), "! ") { // also what stands under a change
 		return s.wrap(yellow, l)
 	}
-	switch l[0] {
-	case '+':
+	switch {
+	case strings.HasPrefix(l, "+"):
 		return s.wrap(green, l)
-	case '-':
+	case strings.HasPrefix(l, "-"):
 		return s.wrap(red, l)
-	case '=':
+	case strings.HasPrefix(l, "="):
 		return s.wrap(dim, l)
 	}
-	return l
+	return shown(l)
 }
 
 // Error is e for people, its first line in red.
@@ -59,7 +89,7 @@ func (s Style) Error(e *engine.Error) string {
 	first, rest, more := strings.Cut(e.Error(), "\n")
 	text := s.wrap(red, first)
 	if more {
-		text += "\n" + rest
+		text += "\n" + shownLines(rest)
 	}
 	return text
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -128,12 +129,30 @@ func writeWhole(path string, b []byte) error {
 	return os.Rename(tmp.Name(), path)
 }
 
+// maxPlan is how large a saved plan may be: one of 10,000 nodes with three changes each has 100 MB.
+const maxPlan = 1 << 30
+
 // loadPlan reads what savePlan wrote.
 func loadPlan(path string) (*engine.Plan, error) {
-	b, err := os.ReadFile(path)
+	info, err := os.Stat(path)
+	var b []byte
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is not a file", path)
+	case info.Size() > maxPlan:
+		err = fmt.Errorf("%s has %d bytes, and a plan may have %d", path, info.Size(), maxPlan)
+	default:
+		b, err = os.ReadFile(path)
+	}
 	if err != nil {
 		return nil, engine.Invalid.Errorf("cannot read the plan: %w", err)
 	}
+	return parsePlan(path, b)
+}
+
+// parsePlan reads b, which is what is in the file at path. It trusts none of it.
+func parsePlan(path string, b []byte) (*engine.Plan, error) {
 	var p engine.Plan
 	if err := json.Unmarshal(b, &p); err != nil {
 		return nil, engine.Invalid.Errorf("%s is not a saved plan: %w", path, err)
