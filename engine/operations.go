@@ -27,6 +27,7 @@ func (o Operations) Decode(name string, args json.RawMessage) (Operation, error)
 	v := reflect.New(reflect.TypeOf(proto))
 	dec := json.NewDecoder(bytes.NewReader(args))
 	dec.DisallowUnknownFields()
+	dec.UseNumber() // what may be anything keeps its digits
 	if err := dec.Decode(v.Interface()); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -31,12 +32,21 @@ type host struct {
 	order    []engine.NodeInfo
 	programs map[string]*script.Program
 	cover    script.Coverage
+	prints   []string
+	given    int  // bytes of arguments and snapshots that nodes are made of
 	failed   bool // an operation ended the test: it was judged then
 }
 
+// What one test can have, since the controller keeps it.
+const (
+	maxNodes    = 1000
+	maxGiven    = 64 << 20 // bytes
+	maxRunbooks = 10
+)
+
 // Print implements [engine.Host]: what a test prints is for whoever writes it.
 func (h *host) Print(_, line string) error {
-	fmt.Println("    | " + line)
+	h.prints = append(h.prints, line)
 	return nil
 }
 
@@ -45,9 +55,13 @@ func (h *host) Sleep(context.Context, time.Duration) error { return nil }
 
 // Do implements [engine.Host].
 func (h *host) Do(ctx context.Context, c engine.Call) (any, error) {
-	v, err := h.do(ctx, c.Op)
+	var v any
+	err := h.take(c)
+	if err == nil {
+		v, err = h.do(ctx, c.Op)
+	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 	if err, met := h.judge(c.Pos, err); met {
 		return map[string]any{"error": v, "diff": "", "changes": 0, "prints": []string{}}, err
@@ -90,6 +104,27 @@ func lineOf(pos string) int {
 	}
 	n, _ := strconv.Atoi(parts[len(parts)-2])
 	return n
+}
+
+// take counts what a call makes nodes of.
+func (h *host) take(c engine.Call) error {
+	switch op := c.Op.(type) {
+	case Node:
+		h.given += len(c.Args)
+	case Snapshot:
+		if info, err := os.Stat(filepath.Join(filepath.Dir(h.file), op.File)); err == nil {
+			h.given += int(min(info.Size(), maxSnapshot))
+		}
+	default:
+		return nil
+	}
+	switch {
+	case len(h.order) >= maxNodes:
+		return engine.LimitHit.Errorf("a test can have %d nodes", maxNodes)
+	case h.given > maxGiven:
+		return engine.LimitHit.Errorf("the nodes of a test can be made of %d MB, and with this one they are of more", maxGiven>>20)
+	}
+	return nil
 }
 
 func (h *host) do(ctx context.Context, op engine.Operation) (any, error) {
@@ -172,7 +207,7 @@ func (h *host) route(ctx context.Context, n engine.Node, fields map[string]any) 
 }
 
 func (h *host) snapshot(op Snapshot) error {
-	s, err := LoadSnapshot(filepath.Join(filepath.Dir(h.file), op.File))
+	s, err := snapshotIn(filepath.Dir(h.file), op.File)
 	if err != nil {
 		return err
 	}
@@ -198,13 +233,19 @@ func (h *host) read(ctx context.Context, op Read) (any, error) {
 	return lines, nil
 }
 
-// program starts the runbook, once for each test.
+// program starts the runbook, once for each test; again, where a limit has ended it.
 func (h *host) program(ctx context.Context, name string) (*script.Program, error) {
 	if name == "" {
 		name = strings.TrimSuffix(filepath.Base(h.file), Suffix) + ".star"
 	}
-	if p := h.programs[name]; p != nil {
+	if p := h.programs[name]; p != nil && !p.Ended() {
 		return p, nil
+	}
+	switch {
+	case !filepath.IsLocal(name):
+		return nil, engine.Invalid.Errorf("the runbook %s does not lie beside the test file, or below", name)
+	case h.programs[name] == nil && len(h.programs) == maxRunbooks:
+		return nil, engine.LimitHit.Errorf("a test can run %d runbooks", maxRunbooks)
 	}
 	cfg := h.cfg
 	cfg.Cover = true
@@ -212,6 +253,7 @@ func (h *host) program(ctx context.Context, name string) (*script.Program, error
 	if err != nil {
 		return nil, err
 	}
+	h.keep(h.programs[name])
 	h.programs[name] = p
 	return p, nil
 }
@@ -224,7 +266,12 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	}
 	params := map[string]string{}
 	for k, v := range op.Params {
-		params[k] = fmt.Sprint(v) // a bool is true or false
+		switch v := v.(type) {
+		case string, bool, json.Number:
+			params[k] = fmt.Sprint(v) // a bool is true or false
+		default:
+			return nil, engine.Invalid.Errorf("params: %s: want text, a number or a bool: what the command line can say", k)
+		}
 	}
 	if err := p.Bind(params); err != nil {
 		return nil, err
@@ -289,16 +336,24 @@ func indent(s string) string {
 // close ends the runbooks and keeps what was reached of them.
 func (h *host) close() {
 	for _, p := range h.programs {
-		for file, lines := range p.Coverage() {
-			if h.cover[file] == nil {
-				h.cover[file] = map[int]bool{}
-			}
-			for line, reached := range lines {
-				h.cover[file][line] = h.cover[file][line] || reached
-			}
-		}
-		p.Close() //nolint:errcheck // it ends by itself
+		h.keep(p)
 	}
+}
+
+// keep ends a runbook, if there is one, and keeps what was reached of it.
+func (h *host) keep(p *script.Program) {
+	if p == nil {
+		return
+	}
+	for file, lines := range p.Coverage() {
+		if h.cover[file] == nil {
+			h.cover[file] = map[int]bool{}
+		}
+		for line, reached := range lines {
+			h.cover[file][line] = h.cover[file][line] || reached
+		}
+	}
+	p.Close() //nolint:errcheck // it ends by itself
 }
 
 // dialer reaches the nodes of a test.

@@ -39,9 +39,11 @@ const Suffix = "_test.star"
 // Result is how one test ended.
 type Result struct {
 	File string        `json:"file"`
-	Name string        `json:"test"`
+	Name string        `json:"test"`            // "": the file as a whole
 	Err  *engine.Error `json:"error,omitempty"` // nil: it passed
 	Took time.Duration `json:"-"`
+
+	Prints []string `json:"prints,omitempty"` // what the test printed
 }
 
 // Report is how all tests ended, and the lines of the runbooks that they reached.
@@ -90,75 +92,118 @@ func Find(path string) ([]string, error) {
 	return out, nil
 }
 
-// Run runs the tests of files whose names match, and tells of each. ops is what
-// the runbooks may ask.
+// testTime is how long one test may take.
+var testTime = 5 * time.Minute
+
+// Run runs the tests of files whose names match, and tells of each. cfg.Ops is what
+// the runbooks may ask. A file that is no test file has failed as a whole; the others are run.
 func Run(ctx context.Context, files []string, match *regexp.Regexp, cfg script.Config, tell func(Result)) (Report, error) {
 	report := Report{Cover: script.Coverage{}}
-	for _, f := range files {
-		if err := runFile(ctx, f, match, cfg, &report, tell); err != nil {
-			return report, err
+	for _, file := range files {
+		f := testFile{
+			path: file, cfg: cfg, met: map[int]bool{}, cover: report.Cover,
+			tell: func(r Result) {
+				tell(r)
+				r.Prints = nil
+				report.Results = append(report.Results, r)
+			},
+		}
+		started := time.Now()
+		err := f.run(ctx, match)
+		if ctx.Err() != nil {
+			return report, engine.AsError(context.Cause(ctx))
+		}
+		if err != nil {
+			f.tell(Result{File: file, Err: engine.AsError(err), Took: time.Since(started)})
 		}
 	}
 	return report, nil
 }
 
-func runFile(ctx context.Context, file string, match *regexp.Regexp, cfg script.Config, report *Report, tell func(Result)) error {
-	expected, err := expectations(file)
-	if err != nil {
+// testFile is one file on its way.
+type testFile struct {
+	path     string
+	cfg      script.Config
+	tests    *script.Tests
+	expected map[int]*regexp.Regexp // by the line that is to fail
+	met      map[int]bool           // those that were reached
+	cover    script.Coverage
+	tell     func(Result)
+}
+
+// run runs its tests. The error is about the file.
+func (f *testFile) run(ctx context.Context, match *regexp.Regexp) error {
+	if err := f.start(ctx); err != nil {
 		return err
 	}
-	own := cfg
-	own.Ops = Operations
-	tests, err := script.StartTests(ctx, own, engine.Source{Main: file})
-	if err != nil {
-		return err
-	}
-	defer tests.Close() //nolint:errcheck // it ends by itself
-	met := map[int]bool{}
-	done := func(name string, err error, started time.Time) {
-		r := Result{File: file, Name: name, Err: engine.AsError(err), Took: time.Since(started)}
-		report.Results = append(report.Results, r)
-		tell(r)
-	}
-	for _, name := range tests.Names() {
+	defer func() { f.tests.Close() }() //nolint:errcheck // it ends by itself
+	for _, name := range f.tests.Names() {
 		if match != nil && !match.MatchString(name) {
 			continue
 		}
-		started := time.Now()
-		h := &host{
-			file: file, cfg: cfg, expected: expected, met: met, cover: report.Cover,
-			nodes: map[string]engine.Node{}, programs: map[string]*script.Program{},
-		}
-		err := tests.RunTest(ctx, name, h)
-		h.close()
-		if ctx.Err() != nil {
-			return engine.AsError(ctx.Err())
-		}
-		if e := engine.AsError(err); e != nil && !h.failed { // it may be the test's own: an expect of which it is said that it fails
-			if _, expected := h.judge(e.Pos, e); expected {
-				err = nil
+		if f.tests.Ended() { // the test before this one went beyond a limit
+			if err := f.start(ctx); err != nil {
+				return err
 			}
 		}
-		done(name, err, started)
+		f.test(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
-	for _, line := range slices.Sorted(maps.Keys(expected)) {
-		if match == nil && !met[line] {
-			done("", &engine.Error{Code: engine.Invalid, Pos: fmt.Sprintf("%s:%d:1", file, line), Cause: "this line was to fail, and is never reached"}, time.Now())
+	for _, line := range slices.Sorted(maps.Keys(f.expected)) {
+		if match == nil && !f.met[line] {
+			f.tell(Result{File: f.path, Err: &engine.Error{Code: engine.Invalid, Pos: fmt.Sprintf("%s:%d:1", f.path, line), Cause: "this line was to fail, and is never reached"}})
 		}
 	}
 	return nil
 }
 
+// start loads the file into an evaluator of its own.
+func (f *testFile) start(ctx context.Context) error {
+	own := f.cfg
+	own.Ops = Operations
+	tests, err := script.StartTests(ctx, own, engine.Source{Main: f.path})
+	if err != nil {
+		return err
+	}
+	f.tests = tests
+	f.expected, err = expectations(f.path, tests.Source().Files[filepath.Base(f.path)])
+	if err != nil {
+		tests.Close() //nolint:errcheck // it ends by itself
+	}
+	return err
+}
+
+// test runs one test, and tells how it ended.
+func (f *testFile) test(ctx context.Context, name string) {
+	started := time.Now()
+	over := engine.LimitHit.Errorf("the test has run for %s, which is the most", testTime)
+	limited, cancel := context.WithTimeoutCause(ctx, testTime, over)
+	defer cancel()
+	h := &host{
+		file: f.path, cfg: f.cfg, expected: f.expected, met: f.met, cover: f.cover,
+		nodes: map[string]engine.Node{}, programs: map[string]*script.Program{},
+	}
+	err := f.tests.RunTest(limited, name, h)
+	h.close()
+	if ctx.Err() != nil {
+		return // nobody waits for it
+	}
+	if e := engine.AsError(err); e != nil && !h.failed { // it may be the test's own: an expect of which it is said that it fails
+		if _, expected := h.judge(e.Pos, e); expected {
+			err = nil
+		}
+	}
+	f.tell(Result{File: f.path, Name: name, Err: engine.AsError(err), Took: time.Since(started), Prints: h.prints})
+}
+
 var expectation = regexp.MustCompile(`### ("(?:[^"\\]|\\.)*")\s*$`)
 
-// expectations reads the lines of a test file that say that they fail, and how.
-func expectations(file string) (map[int]*regexp.Regexp, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, engine.Invalid.Errorf("%w", err)
-	}
+// expectations reads the lines of a test file, text, that say that they fail, and how.
+func expectations(file, text string) (map[int]*regexp.Regexp, error) {
 	out := map[int]*regexp.Regexp{}
-	for i, l := range strings.Split(string(text), "\n") {
+	for i, l := range strings.Split(text, "\n") {
 		m := expectation.FindStringSubmatch(l)
 		if m == nil {
 			continue

@@ -2,7 +2,10 @@ package rehearse
 
 import (
 	"encoding/json"
+	"io"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -22,16 +25,48 @@ const SnapshotVersion = 1
 // maxSnapshot is how large a snapshot may be: that of a node with 100,000 routes has 20 MB.
 const maxSnapshot = 256 << 20
 
-// LoadSnapshot reads a snapshot.
+// LoadSnapshot reads the snapshot in the file at path.
 func LoadSnapshot(path string) (*NodeSnapshot, error) {
-	info, err := os.Stat(path)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSnapshot) {
-		return nil, engine.Invalid.Errorf("%s is not a file, or too large for a snapshot", path)
-	}
-	b, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe may have no writer
 	if err != nil {
 		return nil, engine.Invalid.Errorf("snapshot: %w", err)
 	}
+	return readSnapshot(path, f)
+}
+
+// snapshotIn reads a snapshot that a test names. Nothing outside of the test's folder is read.
+func snapshotIn(dir, name string) (*NodeSnapshot, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, engine.Invalid.Errorf("snapshot: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // it was only read
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, engine.Invalid.Errorf("snapshot: %w", err)
+	}
+	return readSnapshot(filepath.Join(dir, name), f)
+}
+
+// readSnapshot reads f, which is named path, and closes it.
+func readSnapshot(path string, f *os.File) (*NodeSnapshot, error) {
+	defer f.Close() //nolint:errcheck // it was only read
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSnapshot) {
+		return nil, engine.Invalid.Errorf("%s is not a file, or too large for a snapshot: it can have %d MB", path, maxSnapshot>>20)
+	}
+	var b []byte
+	if err == nil {
+		b, err = io.ReadAll(io.LimitReader(f, maxSnapshot))
+	}
+	if err != nil {
+		return nil, engine.Invalid.Errorf("snapshot: %w", err)
+	}
+	return ParseSnapshot(path, b)
+}
+
+// ParseSnapshot reads b, which is what is in the file at path. It trusts none of it.
+func ParseSnapshot(path string, b []byte) (*NodeSnapshot, error) {
 	var s NodeSnapshot
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, engine.Invalid.Errorf("%s is not a snapshot: %w", path, err)

@@ -169,6 +169,11 @@ func parsePlan(path string, b []byte) (*engine.Plan, error) {
 			return nil, engine.Invalid.Errorf("%s is damaged: its nodes are not each named once", path)
 		}
 		seen[np.Node] = true
+		for i, c := range np.Steps {
+			if c.Op == "" || len(c.Args) == 0 || c.Args[0] != '{' {
+				return nil, engine.Invalid.Errorf("%s is damaged: call %d on %s has no operation, or no arguments", path, i+1, np.Node)
+			}
+		}
 	}
 	if len(p.Nodes) == 0 {
 		return nil, engine.Invalid.Errorf("%s is a plan for no node", path)

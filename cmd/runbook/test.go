@@ -81,11 +81,18 @@ type testDoc struct {
 
 func tellTest(r rehearse.Result) {
 	style := tui.StyleOf(os.Stdout)
+	for _, line := range r.Prints {
+		fmt.Println("    | " + line)
+	}
 	if r.Err == nil {
 		fmt.Printf("ok    %s: %s (%s)\n", r.File, r.Name, r.Took.Round(time.Millisecond))
 		return
 	}
-	fmt.Printf("FAIL  %s: %s\n%s\n", r.File, r.Name, style.Error(r.Err))
+	where := r.File
+	if r.Name != "" {
+		where += ": " + r.Name
+	}
+	fmt.Printf("FAIL  %s\n%s\n", where, style.Error(r.Err))
 }
 
 func showCoverage(c script.Coverage, missed bool) {

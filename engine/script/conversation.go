@@ -19,6 +19,7 @@ type conversation struct {
 	p      *Program
 	node   engine.NodeInfo
 	host   engine.Host
+	pos    string // where the script begins, and was last seen before it said anything
 	out    printer
 	last   *engine.Error // the error of the last call that failed
 	lastAt int64         // which call that was
@@ -39,7 +40,7 @@ func (c *conversation) run(ctx context.Context) *engine.Error {
 // converse gives the script its first turn and answers it to its end.
 func (c *conversation) converse(ctx context.Context, first frame) *engine.Error {
 	c.out.to = c.host.Print
-	r, dead := c.p.open(c.p.runPos, c.node.Name)
+	r, dead := c.p.open(c.pos, c.node.Name)
 	if dead != nil {
 		return c.named(dead)
 	}

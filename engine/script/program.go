@@ -244,7 +244,7 @@ func (p *Program) Run(ctx context.Context, node engine.NodeInfo, h engine.Host) 
 		}
 	}
 	p.bind.Unlock()
-	c := conversation{p: p, node: node, host: h}
+	c := conversation{p: p, node: node, host: h, pos: p.runPos}
 	if err := c.run(ctx); err != nil { // not returned as it is: a nil *Error is not a nil error
 		return err
 	}
@@ -256,6 +256,16 @@ func (p *Program) Close() error {
 	p.kill(engine.Internal.Errorf("the evaluator was closed"))
 	<-p.gone
 	return nil
+}
+
+// Ended reports whether the evaluator has ended: it runs nothing any more.
+func (p *Program) Ended() bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // kill ends the evaluator; why is what every run is told, unless there was a

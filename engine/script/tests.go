@@ -23,7 +23,13 @@ const TestPrefix = "t."
 // Tests is a test file in an evaluator.
 type Tests struct {
 	*Program
-	names []string
+	list []testFrame
+}
+
+// testFrame is a test function on its way.
+type testFrame struct {
+	Name string `json:"name"`
+	Pos  string `json:"pos"`
 }
 
 // StartTests loads the test file src.Main. cfg.Ops are the operations that
@@ -34,27 +40,41 @@ func StartTests(ctx context.Context, cfg Config, src engine.Source) (*Tests, err
 		return nil, err
 	}
 	defer p.tree.close()
-	done, err := p.first(ctx, frame{Type: tTests, Name: p.tree.main(), Dir: p.tree.dir()})
+	done, err := p.first(ctx, frame{Type: tTests, Limits: p.limits, Name: p.tree.main(), Dir: p.tree.dir()})
 	if err != nil {
 		p.Close()
 		return nil, err
 	}
 	t := &Tests{Program: p}
-	if err := json.Unmarshal(done.Value, &t.names); err != nil {
+	if err := decode(done.Value, &t.list); err != nil {
 		return nil, p.distrust(err)
 	}
-	for i, name := range t.names {
-		t.names[i] = clean(name)
+	for i, f := range t.list {
+		t.list[i] = testFrame{clean(f.Name), clean(f.Pos)}
 	}
 	return t, nil
 }
 
 // Names are the test functions, in the order in which they stand in the file.
-func (t *Tests) Names() []string { return slices.Clone(t.names) }
+func (t *Tests) Names() []string {
+	var out []string
+	for _, f := range t.list {
+		out = append(out, f.Name)
+	}
+	return out
+}
 
-// RunTest calls one test function. What it asks goes to h.
+// RunTest calls one test function, which has all steps of the limit. What it asks goes to h.
 func (t *Tests) RunTest(ctx context.Context, name string, h engine.Host) error {
+	if err := t.Bind(nil); err != nil {
+		return err
+	}
 	c := conversation{p: t.Program, node: engine.NodeInfo{Name: name}, host: h}
+	for _, f := range t.list {
+		if f.Name == name {
+			c.pos = f.Pos
+		}
+	}
 	if err := c.converse(ctx, frame{Type: tTest, Name: name}); err != nil {
 		err.Node = ""
 		return err
@@ -80,6 +100,7 @@ func (p *Program) first(ctx context.Context, f frame) (frame, error) {
 
 // loadTests is the evaluator's side of [StartTests].
 func (ev *evaluator) loadTests(t *thread, f frame) {
+	ev.pool.hold(f.Limits)
 	l := newLoader(t, f.Dir, f.Name)
 	var done frame
 	done.Err = t.guard(func() error {
@@ -88,7 +109,9 @@ func (ev *evaluator) loadTests(t *thread, f frame) {
 			return err
 		}
 		var tests []*starlark.Function
-		for name, v := range globals {
+		names := map[*starlark.Function]string{} // a function that has two names is one test
+		for _, name := range globals.Keys() {
+			v := globals[name]
 			fn, ok := v.(*starlark.Function)
 			if !strings.HasPrefix(name, "test_") || !ok {
 				continue
@@ -96,22 +119,25 @@ func (ev *evaluator) loadTests(t *thread, f frame) {
 			if fn.NumParams() != 1 || fn.NumKwonlyParams() > 0 || fn.HasVarargs() || fn.HasKwargs() {
 				return invalid(fn.Position().String(), "%s must have one parameter: def %s(t)", name, name)
 			}
-			tests = append(tests, fn)
+			if names[fn] == "" {
+				tests = append(tests, fn)
+				names[fn] = name
+			}
 		}
 		if len(tests) == 0 {
 			e := invalid(l.shown(l.name)+":1:1", "there is no test in this file")
 			e.Hint = "def test_something(t): is one"
 			return e
 		}
-		slices.SortFunc(tests, func(a, b *starlark.Function) int { return int(a.Position().Line - b.Position().Line) })
-		var names []string
+		slices.SortStableFunc(tests, func(a, b *starlark.Function) int { return int(a.Position().Line - b.Position().Line) })
+		var list []testFrame
 		ev.tests = map[string]*starlark.Function{}
 		for _, fn := range tests {
-			names = append(names, fn.Name())
-			ev.tests[fn.Name()] = fn
+			list = append(list, testFrame{names[fn], fn.Position().String()})
+			ev.tests[names[fn]] = fn
 		}
 		close(ev.loaded)
-		done.Value, err = json.Marshal(names)
+		done.Value, err = json.Marshal(list)
 		return err
 	})
 	ev.finish(t, done)
