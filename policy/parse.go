@@ -37,13 +37,19 @@ func Parse(path string, text []byte) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if body == nil {
+	var keys []field
+	if body != nil {
+		if keys, err = r.Mapping(body, "a policy"); err != nil {
+			return nil, err
+		}
+	}
+	if len(keys) == 0 {
 		return nil, yamlfile.Invalid(path+":1:1", "", "the policy is empty: it would allow everything")
 	}
 	err = r.Fields(body, "a policy", handlers{
 		"limits":               r.limits,
 		"operations":           r.operations,
-		"windows":              r.each(r.window),
+		"windows":              r.windows,
 		"freezes":              r.each(r.freeze),
 		"confirm":              func(f field) error { return r.texts(f, &r.p.confirm) },
 		"untouched":            r.each(r.quota),
@@ -134,6 +140,14 @@ func (r reader) allowance(what string, n ast.Node) error {
 	}
 	r.p.operations = append(r.p.operations, a)
 	return nil
+}
+
+// windows wants at least one: an empty list would look as if nothing were allowed at any time.
+func (r reader) windows(f field) error {
+	if err := r.each(r.window)(f); err != nil || len(r.p.windows) > 0 {
+		return err
+	}
+	return yamlfile.Invalid(f.Pos, "leave it out, or allow no operations: operations: []", "windows has no entry: want when changes may be made")
 }
 
 func (r reader) window(what string, n ast.Node) error {

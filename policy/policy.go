@@ -88,8 +88,10 @@ func Find(inventory string, flags []string) (Set, error) {
 	for _, p := range optional {
 		policy, err := Load(p)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) && absent(p):
 			continue
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, unreadable(fmt.Errorf("%s: a link leads nowhere: %w", p, fs.ErrNotExist))
 		case err != nil:
 			return nil, err
 		}
@@ -103,6 +105,18 @@ func Find(inventory string, flags []string) (Set, error) {
 		out = append(out, policy)
 	}
 	return out, nil
+}
+
+// absent reports whether there is nothing at path. A link that leads nowhere is
+// something, also where it is a folder on the way: somebody meant a policy to be there.
+func absent(path string) bool {
+	_, err := os.Lstat(path)
+	dir := filepath.Dir(path)
+	if !errors.Is(err, fs.ErrNotExist) || dir == path {
+		return false
+	}
+	info, err := os.Stat(dir)
+	return err == nil && info.IsDir() || err != nil && absent(dir)
 }
 
 // maxSize is how large a policy may be.
@@ -123,9 +137,13 @@ func Load(path string) (*Policy, error) {
 		text, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, &engine.Error{Code: engine.Invalid, Cause: "policy: " + err.Error(), Hint: "nothing is run without knowing what is allowed", Err: err}
+		return nil, unreadable(err)
 	}
 	return Parse(path, text)
+}
+
+func unreadable(err error) *engine.Error {
+	return &engine.Error{Code: engine.Invalid, Cause: "policy: " + err.Error(), Hint: "nothing is run without knowing what is allowed", Err: err}
 }
 
 // Limits are the lowest that any policy sets.

@@ -131,6 +131,10 @@ func TestQuotas(t *testing.T) {
 func TestWhatIsWrongHasItsPlace(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                                        "the policy is empty",
+		"{}":                                                      "the policy is empty",
+		"null":                                                    "the policy is empty",
+		"windows: []":                                             "windows has no entry",
+		"windows:":                                                "windows has no entry",
 		"limit: {nodes: 3}":                                       "p.yaml:1:1: a policy has no key \"limit\"\n  hint: did you mean limits?",
 		"limits: {node: 3}":                                       "p.yaml:1:10: there is no limit \"node\"\n  hint: did you mean nodes?",
 		"limits: {nodes: 0}":                                      "nodes must be at least 1, got 0",
