@@ -129,21 +129,32 @@ func newest(ts *testscript.TestScript, _ bool, args []string) {
 // dumps writes all that the kernels of the standing lab's nodes hold to a file,
 // but for what counts and ages: dumps FILE
 func dumps(ts *testscript.TestScript, _ bool, args []string) {
-	const all = `ip -d addr; ip -d route show table all; ip -6 -d route show table all; ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent`
-	age := regexp.MustCompile(`(expires|valid_lft|preferred_lft) [0-9]+sec`)
 	l, err := lab.Open(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "runbook", "lab"))
 	ts.Check(err)
-	var dump bytes.Buffer
-	for _, n := range l.Nodes() {
-		cmd := exec.Command(binary(ts), "lab", "exec", n.Name, "--", "sh", "-c", "until ! ip addr show tentative | grep -q .; do sleep 0.05; done; "+all)
+	text, err := dumpOf(l, func(args ...string) ([]byte, error) {
+		cmd := exec.Command(binary(ts), args...)
 		cmd.Env = environment(ts)
-		out, err := cmd.Output()
-		ts.Check(err)
+		return cmd.Output()
+	})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// dumpOf is what the kernels of a lab's nodes hold. runbook runs the command.
+func dumpOf(l *lab.Lab, runbook func(args ...string) ([]byte, error)) (string, error) {
+	const all = `ip -d addr; ip -d route show table all; ip -6 -d route show table all; ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent`
+	age := regexp.MustCompile(`(expires|valid_lft|preferred_lft) [0-9]+sec`)
+	var dump strings.Builder
+	for _, n := range l.Nodes() {
+		out, err := runbook("lab", "exec", n.Name, "--", "sh", "-c", "until ! ip addr show tentative | grep -q .; do sleep 0.05; done; "+all)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", n.Name, err)
+		}
 		lines := strings.Split(age.ReplaceAllString(string(out), "$1"), "\n")
 		slices.Sort(lines)
 		fmt.Fprintf(&dump, "%s\n%s\n", n.Name, strings.Join(lines, "\n"))
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), dump.Bytes(), 0o600))
+	return dump.String(), nil
 }
 
 func isFile(p string) bool {

@@ -359,14 +359,15 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 
 // count counts a failure. Past the allowed number no further node starts; nor
 // does one where a node answered otherwise than predicted, for what the dry run
-// says of the others cannot be trusted either.
+// says of the others cannot be trusted either, or where the program has ended.
 func (a *application) count(err *engine.Error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failures++
 	a.tally.Note(engine.LimitFailures, int64(a.failures))
 	a.blame(err)
-	if a.failures > a.Allowed() || err.Code == engine.Differs {
+	mortal, _ := a.Program.(interface{ Ended() bool })
+	if a.failures > a.Allowed() || err.Code == engine.Differs || mortal != nil && mortal.Ended() {
 		a.stopped = true
 	}
 }

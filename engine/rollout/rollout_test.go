@@ -400,3 +400,39 @@ func TestDurationBoundsALivePass(t *testing.T) {
 		t.Errorf("not put back: %v", got)
 	}
 }
+
+// mortal is a program that ends for good in the live pass of its second node.
+type mortal struct {
+	goProgram
+	live, ended *bool
+}
+
+func (m mortal) Ended() bool { return *m.ended }
+
+func (m mortal) Run(ctx context.Context, n engine.NodeInfo, h engine.Host) error {
+	if err := m.goProgram.Run(ctx, n, h); err != nil || !*m.live || n.Name != "node-2" {
+		return err
+	}
+	*m.ended = true
+	return engine.LimitHit.Errorf("the script needs more memory")
+}
+
+// However many may fail: a program that has ended can do nothing to any further node.
+func TestEndedProgramStopsTheRun(t *testing.T) {
+	f, infos := newFleet(5)
+	live, ended := false, false
+	r, _ := newRun(f, infos, mortal{addRoute([]string{"1", "2", "3", "100%"}, 5), &live, &ended})
+	plans := predicted(t, r)
+	live = true
+	states, err := r.Apply(t.Context(), plans)
+	if err == nil || !strings.Contains(err.Cause, "needs more memory") {
+		t.Errorf("got %v", err)
+	}
+	want := map[string]engine.NodeState{"node-1": engine.NodeDone, "node-2": engine.NodeFailed, "node-3": engine.NodeUntried, "node-4": engine.NodeUntried, "node-5": engine.NodeUntried}
+	if !reflect.DeepEqual(states, want) {
+		t.Errorf("states %v, want %v", states, want)
+	}
+	if got := f.changed(t); len(got) != 1 {
+		t.Errorf("changed: %v", got)
+	}
+}

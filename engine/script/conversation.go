@@ -87,17 +87,32 @@ func (c *conversation) answer(ctx context.Context, f frame) (frame, error) {
 		if f.Delay < 0 || f.Delay > engine.Duration(maxDelay) {
 			return frame{}, fmt.Errorf("sleep for %s", f.Delay)
 		}
-		err := c.host.Sleep(ctx, time.Duration(f.Delay))
-		switch {
-		case err == nil:
-			return frame{}, nil
-		case ctx.Err() != nil:
-			err = ended(ctx)
-		}
-		return c.failed(f, err), nil
+		return c.sleep(ctx, f), nil
 	default:
 		return frame{}, fmt.Errorf("%q in a run", f.Type)
 	}
+}
+
+// sleep waits for the host, but not longer than the evaluator lives: what the
+// run has changed is to be put back then, not when the hour is over.
+func (c *conversation) sleep(ctx context.Context, f frame) frame {
+	awake, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.p.gone:
+			cancel()
+		case <-awake.Done():
+		}
+	}()
+	err := c.host.Sleep(awake, time.Duration(f.Delay))
+	switch {
+	case err == nil, ctx.Err() == nil && awake.Err() != nil: // the turn that follows finds out what has ended it
+		return frame{}
+	case ctx.Err() != nil:
+		err = ended(ctx)
+	}
+	return c.failed(f, err)
 }
 
 // call has the host do what the script asks. The arguments are decoded and

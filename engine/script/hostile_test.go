@@ -142,3 +142,42 @@ func TestAfterDeath(t *testing.T) {
 	p.Close()
 	p.Close()
 }
+
+// sleeper is a host that sleeps as long as it is told.
+type sleeper struct {
+	host
+	asleep chan struct{}
+}
+
+func (s *sleeper) Sleep(ctx context.Context, d time.Duration) error {
+	close(s.asleep)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// TestDeathEndsSleep: what a run has changed waits to be put back, so that nobody
+// sleeps on for a script that is dead.
+func TestDeathEndsSleep(t *testing.T) {
+	t.Parallel()
+	p, err := start(t, Config{}, source("runbook()\ndef run(node, p):\n    retry(2, '1h', lambda: fail('x'))\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &sleeper{asleep: make(chan struct{})}
+	go func() {
+		<-h.asleep
+		p.proc.kill()
+	}()
+	begun := time.Now()
+	e := wantError(t, p.Run(t.Context(), web1, h), engine.Internal)
+	if took := time.Since(begun); took > 30*time.Second || !strings.Contains(e.Cause, "was killed") || !strings.HasPrefix(e.Pos, "books/main.star:3:") {
+		t.Errorf("after %s: %v", took, e)
+	}
+	if !p.Ended() {
+		t.Error("it has not ended")
+	}
+}

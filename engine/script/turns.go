@@ -193,9 +193,7 @@ func (p *Program) read() {
 	p.err = p.verdict
 	if p.err == nil {
 		p.err = death.err(p.limits)
-		if s := p.computing(); len(s) > 0 {
-			p.err.Pos = s[0].pos
-		}
+		p.err.Pos = p.seen()
 	}
 	p.last = p.computing()
 	for _, r := range p.runs {
@@ -214,6 +212,24 @@ func (p *Program) computing() []*run {
 	}
 	slices.SortFunc(out, func(a, b *run) int { return a.turn.Compare(b.turn) })
 	return out
+}
+
+// seen is where the script was last seen: the run whose turn it is for the longest
+// time, or else the first that there is. The caller holds mu.
+func (p *Program) seen() string {
+	if s := p.computing(); len(s) > 0 {
+		return s[0].pos
+	}
+	var first *run
+	for _, r := range p.runs {
+		if first == nil || r.id < first.id {
+			first = r
+		}
+	}
+	if first == nil {
+		return ""
+	}
+	return first.pos
 }
 
 // endOf says of the run r why the evaluator has ended: with the place where
