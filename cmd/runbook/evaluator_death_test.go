@@ -24,21 +24,21 @@ import (
 	"runbook/lab"
 )
 
-// held has each node make a change, keep 30 MB, and wait in the middle of its live pass,
+// held has each node make a change, keep 25 MB, and wait in the middle of its live pass,
 // which a prediction does not. All of %d nodes do so at the same time.
 const held = `"""Wait in the middle."""
 
 runbook(
-    limits = limits(nodes = 20, changes_per_node = 2, memory = %q),
+    limits = limits(nodes = 20, changes_per_node = 2, memory = %q, steps = 1000000000),
     rollout = rollout(waves = ["%d", "100%%"], max_failures = 20),
 )
 
 def run(node, p):
     node.route.add(dst = "10.20.0.0/16", via = "10.98.0.1", dev = "eth1")
     node.facts()
-    for _ in range(300000 * int(node.name[5:])):  # so that no two are here at once, but for those that wait
+    for _ in range(1000000 * int(node.name[5:])):  # so that no two are here at once, but for those that wait
         pass
-    kept = "x" * (30 << 20)
+    kept = "x" * (25 << 20)
     tries = []
 
     def again():
