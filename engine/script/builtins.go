@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.starlark.net/starlark"
 
@@ -116,14 +117,9 @@ func retry(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs 
 	if err := unpack("retry", args, kwargs, "times", &times, "delay", &delay, "fn", &fn); err != nil {
 		return nil, err
 	}
-	d, err := parseDuration(delay)
-	switch {
-	case err != nil:
-		return nil, invalid("", "retry: delay: %v", err)
-	case d < 0 || d > maxDelay:
-		return nil, invalid("", "retry: delay must be between 0 and %s, got %s", maxDelay, d)
-	case times < 1 || times > maxTimes:
-		return nil, invalid("", "retry: times must be between 1 and %d, got %d", maxTimes, times)
+	d, err := retryDelay(int64(times), delay)
+	if err != nil {
+		return nil, err
 	}
 	for i := 1; ; i++ {
 		v, err := starlark.Call(t, fn, nil, nil)
@@ -134,6 +130,20 @@ func retry(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs 
 			return nil, err
 		}
 	}
+}
+
+// retryDelay is how long a retry waits between two tries, where its arguments are in their bounds.
+func retryDelay(times int64, delay string) (time.Duration, error) {
+	d, err := parseDuration(delay)
+	switch {
+	case err != nil:
+		return 0, invalid("", "retry: delay: %v", err)
+	case d < 0 || d > maxDelay:
+		return 0, invalid("", "retry: delay must be between 0 and %s, got %s", maxDelay, d)
+	case times < 1 || times > maxTimes:
+		return 0, invalid("", "retry: times must be between 1 and %d, got %d", maxTimes, times)
+	}
+	return d, nil
 }
 
 // mayPass reports whether what failed with err may succeed later.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"reflect"
 	"slices"
 	"strconv"
@@ -144,6 +145,12 @@ func (ev *evaluator) language(l *loader) lint.Language {
 		Looks:      func(op string) bool { _, looks := ev.ops[op].(engine.Probe); return looks },
 		Disrupts:   func(op string) bool { _, does := ev.ops[op].(engine.Disruptor); return does },
 		CheckCall:  func(op string, args []lint.Argument) []string { return newBinding(op, ev.ops[op]).check(args) },
+		CheckRetry: func(times int64, delay string) string {
+			if _, err := retryDelay(times, delay); err != nil {
+				return clean(err.Error())
+			}
+			return ""
+		},
 		Near: func(name string, candidates []string) string {
 			return strings.Trim(didYouMean(name, candidates), " ()")
 		},
@@ -222,6 +229,20 @@ func literalValue(v any) starlark.Value {
 		return starlark.MakeInt64(v)
 	case float64:
 		return starlark.Float(v)
+	case *big.Int:
+		return starlark.MakeBigInt(v)
+	case lint.List:
+		var elems []starlark.Value
+		for _, e := range v {
+			elems = append(elems, literalValue(e))
+		}
+		return starlark.NewList(elems)
+	case lint.Dict:
+		d := starlark.NewDict(len(v))
+		for _, e := range v {
+			d.SetKey(literalValue(e.Key), literalValue(e.Value)) //nolint:errcheck // a key that cannot be one has its own finding
+		}
+		return d
 	}
 	return starlark.None
 }

@@ -75,6 +75,9 @@ func (c *checker) call(n *syntax.CallExpr) {
 	if !ok || !builtin(id, id.Name) {
 		return
 	}
+	if id.Name == "struct" && slices.ContainsFunc(arguments(n), func(a Argument) bool { return a.Name == "" && !a.Spread }) {
+		c.add(n.Lparen, "arguments", "", "struct: name the fields: struct(a = 1)")
+	}
 	names, known := c.lang.Builtins[id.Name]
 	if !known {
 		return
@@ -144,6 +147,12 @@ func literal(x syntax.Expr) (any, bool) {
 	switch x := x.(type) {
 	case *syntax.ParenExpr:
 		return literal(x.X)
+	case *syntax.ListExpr:
+		return listOf(x.List)
+	case *syntax.TupleExpr:
+		return listOf(x.List)
+	case *syntax.DictExpr:
+		return dictOf(x.List)
 	case *syntax.Literal:
 		switch v := x.Value.(type) {
 		case string, int64, float64:

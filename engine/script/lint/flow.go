@@ -22,6 +22,7 @@ func (c *checker) flow() {
 			c.block(n.Stmts)
 		case *syntax.DefStmt:
 			c.block(n.Body)
+			c.recursion(n)
 		case *syntax.IfStmt:
 			c.block(n.True)
 			c.block(n.False)
@@ -116,6 +117,14 @@ func (c *checker) retry(n *syntax.CallExpr) {
 	}
 	v, known := literal(times)
 	tries, isInt := v.(int64)
+	text, isText := "", false
+	if delay != nil {
+		text, isText = stringOf(delay)
+	}
+	if wrong := c.wrongRetry(tries, isInt, text, isText); wrong != "" {
+		c.add(n.Lparen, "arguments", "", "%s", wrong)
+		return
+	}
 	if !known {
 		c.add(start(times), "unbounded-retry", "write the number of tries there", "how often this tries is not written here")
 		return
@@ -124,13 +133,20 @@ func (c *checker) retry(n *syntax.CallExpr) {
 		c.add(start(times), "unbounded-retry", "", "this tries %d times; more than %d are hardly meant", tries, maxTries)
 		return
 	}
-	text, isText := "", false
-	if delay != nil {
-		text, isText = stringOf(delay)
-	}
 	if d, err := time.ParseDuration(text); isInt && isText && err == nil && time.Duration(tries)*d > maxWaited {
 		c.add(start(times), "unbounded-retry", "", "this may wait %s in all", time.Duration(tries)*d)
 	}
+}
+
+// wrongRetry is what a retry ends with for the arguments that are written there, or "".
+func (c *checker) wrongRetry(times int64, hasTimes bool, delay string, hasDelay bool) string {
+	if !hasTimes {
+		times = 1
+	}
+	if !hasDelay {
+		delay = "0s"
+	}
+	return c.lang.CheckRetry(times, delay)
 }
 
 // block finds statements after one that never goes on.

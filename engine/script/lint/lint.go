@@ -9,6 +9,7 @@
 //	names.go    names, loads, variables: what is not used
 //	calls.go    calls of builtins and operations: their arguments
 //	runbook.go  the header, its parameters, run
+//	values.go   literals, what no value can come of, what cannot be changed
 //	flow.go     loops, retries, what is never reached or has no effect
 package lint
 
@@ -54,6 +55,9 @@ var Rules = map[string]Rule{
 	"operation":        {Error, "the node has no such operation"},
 	"arguments":        {Error, "a call has arguments that are missing, unknown, or of the wrong type"},
 	"parameter":        {Error, "a parameter is used that the header does not declare"},
+	"value":            {Error, "no value can come of an expression: it divides by zero, or makes a key of what cannot be one"},
+	"recursion":        {Error, "a function calls itself"},
+	"frozen":           {Error, "run changes what the runs for all nodes share"},
 	"load":             {Error, "the top level of the file, its header included, ends with an error"},
 	"limits":           {Warning, "the header sets no limits: the defaults hold"},
 	"doc":              {Warning, "the runbook or one of its parameters says nothing about itself"},
@@ -83,13 +87,15 @@ type Language struct {
 	// CheckCall says what is wrong with the arguments of an operation; one that is not a
 	// literal has a nil value.
 	CheckCall func(op string, args []Argument) []string
-	Near      func(name string, candidates []string) string // "did you mean x?", or ""
+	// CheckRetry says what is wrong with a retry that tries so often, and waits so long in between, or is "".
+	CheckRetry func(times int64, delay string) string
+	Near       func(name string, candidates []string) string // "did you mean x?", or ""
 }
 
 // Argument is one argument of a call.
 type Argument struct {
 	Name    string // "" by position
-	Literal any    // string, int64, float64, bool, nil with IsNone; see Known
+	Literal any    // string, int64, *big.Int, float64, bool, List, Dict, nil for None; see Known
 	Known   bool   // Literal is its value
 	Spread  bool   // *args or **kwargs: any others may be in it
 }
@@ -140,6 +146,8 @@ func File(lang Language, name, text string, main bool, opts *syntax.FileOptions)
 	c.roles()
 	c.calls()
 	c.names()
+	c.values()
+	c.frozen()
 	c.flow()
 	if main {
 		c.runbook()
@@ -152,7 +160,7 @@ func (c *checker) add(pos syntax.Position, rule, hint, format string, args ...an
 	if _, known := Rules[rule]; !known {
 		panic("no rule " + rule)
 	}
-	c.findings = append(c.findings, Finding{c.name, int(pos.Line), int(pos.Col), rule, fmt.Sprintf(format, args...), hint})
+	c.findings = append(c.findings, Finding{c.name, max(1, int(pos.Line)), max(1, int(pos.Col)), rule, fmt.Sprintf(format, args...), hint})
 }
 
 // walk calls f for every node of the file below n, n included.
