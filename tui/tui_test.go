@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"flag"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"runbook/engine"
 	"runbook/engine/resource"
 	"runbook/engine/rollout"
+	"runbook/engine/script/lint"
 	"runbook/tui"
 )
 
@@ -197,5 +200,91 @@ func TestPrompt(t *testing.T) {
 	defer w.Close()
 	if got, err := tui.Prompt(r, &bytes.Buffer{}, tui.Style{})(ctx, rollout.Question{Plan: plan().Nodes[0]}); err == nil || got != rollout.Quit {
 		t.Errorf("an interrupt is %v, %v", got, err)
+	}
+}
+
+// What GitHub's code scanning wants of SARIF: a rule with its texts for each result, a
+// path from the root of the repository, and positions that count from 1.
+func TestSARIF(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	var found []lint.Finding
+	for rule := range lint.Rules {
+		found = append(found, lint.Finding{File: "books/a b%ü.star", Line: 3, Col: 1, Rule: rule, Text: "text", Hint: "hint"})
+	}
+	outside := filepath.Join(filepath.Dir(dir), "other.star")
+	for _, file := range []string{filepath.Join(dir, "x.star"), "./x.star", "books/../x.star", "../other.star", outside, "a:b.star"} {
+		found = append(found, lint.Finding{File: file, Line: 1, Col: 7, Rule: "syntax", Text: "text"})
+	}
+	var b bytes.Buffer
+	if err := tui.Findings(&b, found, "sarif", tui.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	var log struct {
+		Schema  string `json:"$schema"`
+		Version string
+		Runs    []struct {
+			Tool struct {
+				Driver struct {
+					Name  string
+					Rules []struct {
+						ID                                      string
+						ShortDescription, FullDescription, Help struct{ Text string }
+						DefaultConfiguration                    struct{ Level string }
+					}
+				}
+			}
+			ColumnKind string
+			Results    []struct {
+				RuleID, Level string
+				RuleIndex     *int
+				Message       struct{ Text string }
+				Locations     []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI, URIBaseID string }
+						Region           struct{ StartLine, StartColumn int }
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(b.Bytes(), &log); err != nil {
+		t.Fatal(err)
+	}
+	if log.Version != "2.1.0" || !strings.Contains(log.Schema, "sarif-2.1.0") || len(log.Runs) != 1 || log.Runs[0].ColumnKind != "unicodeCodePoints" {
+		t.Fatalf("%+v", log)
+	}
+	run := log.Runs[0]
+	if run.Tool.Driver.Name == "" || len(run.Tool.Driver.Rules) != len(lint.Rules) || len(run.Results) != len(found) {
+		t.Fatalf("%+v", run)
+	}
+	for _, r := range run.Tool.Driver.Rules {
+		if r.ID == "" || r.ShortDescription.Text == "" || r.FullDescription.Text == "" || r.Help.Text == "" || r.DefaultConfiguration.Level != string(lint.Rules[r.ID].Level) {
+			t.Errorf("the rule %+v", r)
+		}
+	}
+	var uris []string
+	for i, r := range run.Results {
+		if r.RuleIndex == nil || run.Tool.Driver.Rules[*r.RuleIndex].ID != r.RuleID || r.RuleID != found[i].Rule || r.Level != "error" && r.Level != "warning" || r.Message.Text == "" || len(r.Locations) != 1 {
+			t.Errorf("the result %+v", r)
+			continue
+		}
+		at := r.Locations[0].PhysicalLocation
+		if at.Region.StartLine != found[i].Line || at.Region.StartColumn != found[i].Col {
+			t.Errorf("%+v", at)
+		}
+		if u, err := url.Parse(at.ArtifactLocation.URI); err != nil || u.IsAbs() == (at.ArtifactLocation.URIBaseID == "%SRCROOT%") {
+			t.Errorf("the address %+v: %v", at.ArtifactLocation, err)
+		}
+		uris = append(uris, at.ArtifactLocation.URI)
+	}
+	other := (&url.URL{Scheme: "file", Path: outside}).String()
+	if got, want := uris[len(lint.Rules)-1:], []string{"books/a%20b%25%C3%BC.star", "x.star", "x.star", "x.star", other, other, "./a:b.star"}; !slices.Equal(got, want) {
+		t.Errorf("addresses %q, want %q", got, want)
+	}
+	// Where nothing is found there is a list all the same.
+	b.Reset()
+	if err := tui.Findings(&b, nil, "sarif", tui.Style{}); err != nil || !strings.Contains(b.String(), `"results": []`) {
+		t.Errorf("%v %s", err, b.String())
 	}
 }

@@ -31,12 +31,18 @@ is an error (exit code 1), the rest a warning.`,
 				return err
 			}
 			var found []lint.Finding
+			seen := map[lint.Finding]bool{}
 			for _, f := range files {
 				here, err := script.Check(ctx, script.Config{Ops: builtins.Operations}, engine.Source{Main: f})
 				if err != nil {
 					return err
 				}
-				found = append(found, here...)
+				for _, f := range here {
+					if !seen[f] { // a file that two of them load
+						seen[f] = true
+						found = append(found, f)
+					}
+				}
 			}
 			if err := tui.Findings(os.Stdout, found, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
