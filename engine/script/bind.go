@@ -66,7 +66,7 @@ func (b *binding) call(s *starlark.Thread, _ *starlark.Builtin, args starlark.Tu
 	if err != nil {
 		return nil, err
 	}
-	v, err := fromJSON(answer.Value, asRecord("struct"))
+	v, err := lazyRecord("struct", answer.Value)
 	if err != nil {
 		return nil, invalid("", "%s: its result: %v", b.name, err)
 	}

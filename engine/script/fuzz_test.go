@@ -153,6 +153,9 @@ func FuzzToEvaluator(f *testing.F) {
 	for _, text := range []string{
 		`{"t":"answer","run":0,"value":{"a":[1,2.5,null,"x",{"b":1e300}]}}`, `{"t":"params","value":{"s":"x"}}`,
 		`{"t":"cancel","run":0}`, `{"t":"limits","limits":{"steps":{"value":5}}}`, `{"t":"answer","err":{"code":6,"cause":"x","catch":true}}`,
+		`{"t":"answer","value":{"a":1e999}}`, `{"t":"answer","value":{"a":"1e999\\"","b":[-1.5e3,{"c":null}],"a":2}}`,
+		`{"t":"answer","value":` + strings.Repeat(`{"a":`, 62) + `{"a":[]}` + strings.Repeat("}", 62) + `}`, `{"t":"answer","value":` + strings.Repeat(`{"a":`, 63) + `{"a":1}` + strings.Repeat("}", 63) + `}`,
+		`{"t":"answer","value":{"a":1` + strings.Repeat("0", 400) + `}}`,
 	} {
 		f.Add(framed([]byte(text)))
 	}
@@ -170,6 +173,10 @@ func FuzzToEvaluator(f *testing.F) {
 				}
 				show(v)
 				toGo(v, maxDepth) //nolint:errcheck // it must not crash
+			}
+			late, lateErr := lazyRecord("struct", got.Value)
+			if soon, err := fromJSON(got.Value, asRecord("struct")); (err == nil) != (lateErr == nil) || err == nil && show(soon) != show(late) {
+				t.Errorf("%s is %v, %v when it is read at once, and %v, %v later", got.Value, soon, err, late, lateErr)
 			}
 			ev := &evaluator{nodeOps: nodeOps(testOps)}
 			if got.Node != nil {

@@ -25,6 +25,7 @@ type record struct {
 	names  []string // in order
 	values []starlark.Value
 	frozen bool
+	raw    json.RawMessage // not yet read into names and values: see [lazyRecord]
 }
 
 var (
@@ -41,10 +42,64 @@ func newRecord(kind string, fields starlark.StringDict) *record {
 	return r
 }
 
+// lazyRecord is fromJSON of an object with asRecord, which is read when a script looks
+// into it: most look at few of the results of what they ask. raw is JSON.
+func lazyRecord(kind string, raw json.RawMessage) (starlark.Value, error) {
+	if len(raw) == 0 || raw[0] != '{' || !plain(raw) {
+		return fromJSON(raw, asRecord(kind))
+	}
+	return &record{kind: kind, frozen: true, raw: raw}, nil
+}
+
+// plain reports whether raw, which is JSON, is sure to be read: it is not nested too
+// deep, and no number is written so that it may be too large.
+func plain(raw json.RawMessage) bool {
+	depth, digits, quoted := 0, 0, false
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		switch {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			depth++
+		case c == '}', c == ']':
+			depth--
+		}
+		switch {
+		case quoted || c < '0' || c > '9':
+			if !quoted && digits > 0 && (c == 'e' || c == 'E') {
+				return false
+			}
+			digits = 0
+		default:
+			digits++
+		}
+		if depth == maxDepth || digits == 100 {
+			return false
+		}
+	}
+	return true
+}
+
+// open is r with its fields read.
+func (r *record) open() *record {
+	if r.raw != nil {
+		v, err := fromJSON(r.raw, asRecord(r.kind))
+		if err != nil {
+			panic(err) // it is plain
+		}
+		*r = *v.(*record)
+	}
+	return r
+}
+
 func (r *record) Type() string         { return r.kind }
 func (r *record) Truth() starlark.Bool { return true }
-func (r *record) Len() int             { return len(r.names) }
-func (r *record) AttrNames() []string  { return r.names }
+func (r *record) Len() int             { return len(r.open().names) }
+func (r *record) AttrNames() []string  { return r.open().names }
 
 func (r *record) String() string { return show(r) }
 
@@ -63,7 +118,7 @@ func (r *record) Freeze() {
 
 // Attr returns nil for an unknown name: Starlark then says what there is.
 func (r *record) Attr(name string) (starlark.Value, error) {
-	if i, ok := slices.BinarySearch(r.names, name); ok {
+	if i, ok := slices.BinarySearch(r.open().names, name); ok {
 		return r.values[i], nil
 	}
 	return nil, nil
@@ -78,7 +133,7 @@ func (r *record) Get(key starlark.Value) (starlark.Value, bool, error) {
 
 // Items implements starlark.IterableMapping.
 func (r *record) Items() []starlark.Tuple {
-	out := make([]starlark.Tuple, len(r.names))
+	out := make([]starlark.Tuple, len(r.open().names))
 	for i, n := range r.names {
 		out[i] = starlark.Tuple{starlark.String(n), r.values[i]}
 	}
@@ -87,7 +142,7 @@ func (r *record) Items() []starlark.Tuple {
 
 // Iterate is over the names, as of a dict.
 func (r *record) Iterate() starlark.Iterator {
-	names := make(starlark.Tuple, len(r.names))
+	names := make(starlark.Tuple, len(r.open().names))
 	for i, n := range r.names {
 		names[i] = starlark.String(n)
 	}
@@ -99,8 +154,8 @@ func (r *record) CompareSameType(op syntax.Token, y starlark.Value, depth int) (
 	if op != syntax.EQL && op != syntax.NEQ {
 		return false, fmt.Errorf("%s %s %s is not supported", r.kind, op, r.kind)
 	}
-	other := y.(*record)
-	equal := slices.Equal(r.names, other.names)
+	other := y.(*record).open()
+	equal := slices.Equal(r.open().names, other.names)
 	for i := range r.values {
 		if !equal {
 			break
@@ -296,7 +351,7 @@ func showTo(b *strings.Builder, v starlark.Value, depth int) {
 		showElements(b, "(", v, ")", depth)
 	case *record:
 		b.WriteString(v.kind + "(")
-		for i, n := range v.names {
+		for i, n := range v.open().names {
 			separate(b, i)
 			b.WriteString(n + " = ")
 			showTo(b, v.values[i], depth-1)
