@@ -25,6 +25,9 @@ type Tally struct {
 	most    map[Limit]int64 // of what does not add up: the most there was, on any node or at any time
 }
 
+// NewTally returns the tally of a run that has charged so many changes already.
+func NewTally(changes int) *Tally { return &Tally{changes: changes} }
+
 // Used is how much of each limit was used; what was not counted is not there.
 type Used map[Limit]int64
 

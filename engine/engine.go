@@ -382,7 +382,8 @@ type Journal interface {
 	// Begin opens the record of a run and returns its id.
 	Begin(ctx context.Context, r RunRecord) (id string, err error)
 	// Append adds entries of one run to it. When it returns nil, they survive a
-	// power cut; otherwise none of them is there.
+	// power cut; otherwise none of them is there. An intent without Edit is that of the step
+	// that it numbers in the last plan entry of its node, and is read with it.
 	Append(ctx context.Context, entries ...Entry) error
 	// Reserve counts what a run is about to do to the last hour of its runbook
 	// and inventory, durably, and says what is used of the hour's limits then. Where that is more
@@ -407,6 +408,12 @@ type RunRecord struct {
 	Started   time.Time         `json:"started"`
 	Ended     time.Time         `json:"ended,omitzero"`
 	Outcome   *Outcome          `json:"outcome,omitempty"` // nil: it is still going, or was killed
+
+	// What it takes to take the run up again: its nodes in the order of the
+	// rollout, the limits that held, and the runbook itself.
+	Nodes  []string `json:"nodes,omitempty"`
+	Limits Limits   `json:"limits,omitempty"`
+	Source Source   `json:"-"`
 }
 
 // Reservation is what a run is about to do.
@@ -438,15 +445,29 @@ type Outcome struct {
 
 // Entry is one line of a run's record.
 type Entry struct {
-	Run  string    `json:"run"`
-	Seq  int64     `json:"seq"` // set by the journal
-	Time time.Time `json:"time"`
-	Node string    `json:"node"`
-	Kind string    `json:"kind"`           // intent, done, failed, undo, undone (or never done)
-	Nth  int       `json:"nth"`            // which change of the node's plan, from 0
-	Op   string    `json:"op,omitempty"`   // "route.add"
-	Pos  string    `json:"pos,omitempty"`  // where the script asked
-	Edit *Edit     `json:"edit,omitempty"` // intent: what is about to be done, and how to take it back
-	Diff string    `json:"diff,omitempty"` // for people
-	Text string    `json:"text,omitempty"` // failed: why
+	Run  string          `json:"run"`
+	Seq  int64           `json:"seq"` // set by the journal
+	Time time.Time       `json:"time"`
+	Node string          `json:"node"`
+	Kind string          `json:"kind"`           // one of those below
+	Nth  int             `json:"nth"`            // which step of the node's plan, from 0
+	Op   string          `json:"op,omitempty"`   // "route.add"
+	Pos  string          `json:"pos,omitempty"`  // where the script asked
+	Edit *Edit           `json:"edit,omitempty"` // intent: what is about to be done, and how to take it back
+	Data json.RawMessage `json:"data,omitempty"` // plan: a NodePlan; look: a Look
+	Diff string          `json:"diff,omitempty"` // for people
+	Text string          `json:"text,omitempty"` // failed: why; end: the state of the node
 }
+
+// The kinds of entries, in the order in which they come for one node.
+const (
+	EntryResumed = "resumed" // the run was taken up again, by Text
+	EntryPlan    = "plan"    // what was predicted for the node, and confirmed
+	EntryLook    = "look"    // what a probe found while the node was changed
+	EntryIntent  = "intent"  // a change is about to be made
+	EntryDone    = "done"    // it was made, and read back as predicted
+	EntryFailed  = "failed"  // it was not, or not so
+	EntryUndo    = "undo"    // it is about to be taken back
+	EntryUndone  = "undone"  // it was taken back, or was never made
+	EntryEnd     = "end"     // the node has come to its end in this run
+)

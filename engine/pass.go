@@ -43,6 +43,16 @@ type Pass struct {
 	queue   []queued     // what is yet to be done and told
 	next    int          // index in plan.Steps of the next change that may be called
 	done    []doneChange // what was changed and stands, oldest first
+
+	recorded bool    // the plan is in the journal
+	last     bool    // what is sent now is the last
+	ended    bool    // that it is done is in the journal
+	looks    []Entry // what probes have answered since the last change, for the journal
+
+	past     *Past        // of a run that is taken up again: see past.go
+	passed   map[int]bool // the steps that were made before, and are passed over
+	through  int          // the script goes the way that it went before until next is this
+	recalled int          // how many of past.looks it was told again
 }
 
 // Terms are what holds for all changes of a pass, beside the limits.
@@ -93,6 +103,9 @@ func (p *Pass) Print(pos, line string) error {
 		p.plan.Prints = append(p.plan.Prints, line)
 		return nil
 	}
+	if p.replays() {
+		return nil // it was told before
+	}
 	p.queue = append(p.queue, queued{nth: -1, print: line}) // after the changes that it may speak of
 	return nil
 }
@@ -103,9 +116,10 @@ func (p *Pass) Sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 	p.mu.Lock()
+	replays := p.replays()
 	err := p.flush(ctx) // what the script waits for may be their effect
 	p.mu.Unlock()
-	if err != nil {
+	if err != nil || replays {
 		return err
 	}
 	select {
@@ -137,7 +151,13 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 		if err := p.flush(ctx); err != nil {
 			return nil, err
 		}
-		v, err := op.Look(ctx, p.reader())
+		v, recalled, err := p.recall(named)
+		if !recalled {
+			v, err = op.Look(ctx, p.reader())
+		}
+		if p.node != nil && !recalled {
+			p.noteLook(named, v, err)
+		}
 		if err != nil {
 			return nil, p.fail(named, err)
 		}
@@ -147,7 +167,7 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 		if err != nil {
 			return nil, p.fail(named, p.explain(ctx, op, err))
 		}
-		if p.node != nil {
+		if p.node != nil && !p.passed[p.next-1] {
 			if err := p.enqueue(ctx, planned); err != nil {
 				return nil, err
 			}
@@ -166,15 +186,24 @@ func (p *Pass) Finish(ctx context.Context) error {
 	if p.fatal != nil {
 		return p.fatal
 	}
+	left := slices.IndexFunc(p.plan.Steps[p.next:], func(s PlannedChange) bool { return s.Edit.Happens() })
+	p.last = left < 0
 	if err := p.flush(ctx); err != nil || p.node == nil {
 		return err
 	}
-	for _, left := range p.plan.Steps[p.next:] {
-		if left.Edit.Happens() {
-			return p.fail(left, &Error{Code: Differs, Cause: "the script ended without this change, which was predicted"})
-		}
+	if left >= 0 {
+		return p.fail(p.plan.Steps[p.next+left], &Error{Code: Differs, Cause: "the script ended without this change, which was predicted"})
+	}
+	if p.recorded && !p.ended {
+		return p.journal.Append(ctx, p.end())
 	}
 	return nil
+}
+
+func (p *Pass) end() Entry {
+	e := p.entry(EntryEnd, 0)
+	e.Text, p.ended = string(NodeDone), true
+	return e
 }
 
 func (p *Pass) reader() Reader {
@@ -366,10 +395,8 @@ func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, er
 	for _, q := range changes {
 		e := q.change.Edit
 		if e.Happens() {
-			i := p.entry("intent", q.nth)
-			i.Op, i.Pos, i.Edit, i.Diff = title(q.change), q.change.Pos, &q.change.Edit, e.Diff().String()
-			intents = append(intents, i)
-			e.ID, e.Run, e.By = fmt.Sprintf("%s/%d", p.run, q.nth), p.run, p.terms.By
+			intents = append(intents, p.entry(EntryIntent, q.nth))
+			e.ID, e.Run, e.By = p.changeID(q.nth), p.run, p.terms.By
 			if e.Guard != nil {
 				e.Guard = p.guard(*e.Guard)
 			}
@@ -380,11 +407,30 @@ func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, er
 		edits = append(edits, e)
 	}
 	if len(intents) > 0 {
-		if err := p.journal.Append(ctx, intents...); err != nil {
+		if err := p.recordIntents(ctx, intents); err != nil {
 			return nil, errors.Join(err, errUnsent)
 		}
 	}
 	return ApplyAll(ctx, p.node, edits)
+}
+
+// recordIntents writes what is about to be done, and with it, in one go, what a
+// run that is taken up again wants to know: the plan, before the first, and what probes have answered.
+func (p *Pass) recordIntents(ctx context.Context, intents []Entry) error {
+	entries := append(p.looks, intents...)
+	if !p.recorded {
+		e := p.entry(EntryPlan, 0)
+		var err error
+		if e.Data, err = json.Marshal(p.plan); err != nil {
+			return err
+		}
+		entries = append([]Entry{e}, entries...)
+	}
+	if err := p.journal.Append(ctx, entries...); err != nil {
+		return err
+	}
+	p.recorded, p.looks = true, nil
+	return nil
 }
 
 // judge compares what the node answered with what was predicted. found has the
@@ -421,20 +467,23 @@ func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, fai
 	var outcomes []Entry
 	for _, q := range changes[:ok] {
 		if q.change.Edit.Happens() {
-			outcomes = append(outcomes, p.entry("done", q.nth))
+			outcomes = append(outcomes, p.entry(EntryDone, q.nth))
 		}
+	}
+	if p.last && failed == nil {
+		outcomes = append(outcomes, p.end())
 	}
 	for i, q := range changes[ok:] {
 		if failed == nil || !q.change.Edit.Happens() && i > 0 {
 			continue
 		}
-		o := p.entry("failed", q.nth)
+		o := p.entry(EntryFailed, q.nth)
 		if o.Text = failed.Error(); i > 0 {
 			o.Text = "sent after one that failed"
 		}
 		outcomes = append(outcomes, o)
 		if q.change.Edit.Happens() && !slices.ContainsFunc(p.done, func(d doneChange) bool { return d.nth == q.nth }) {
-			outcomes = append(outcomes, p.entry("undone", q.nth)) // the node said that it did not do it
+			outcomes = append(outcomes, p.entry(EntryUndone, q.nth)) // the node said that it did not do it
 		}
 	}
 	if len(outcomes) == 0 {
@@ -458,9 +507,9 @@ func (p *Pass) tell(queue []queued, end int) {
 		case q.nth >= end:
 			return
 		case !c.Edit.Happens():
-			p.emit(Event{Kind: EventUnchanged, Node: p.plan.Node, Op: title(c), Pos: c.Pos})
+			p.emit(Event{Kind: EventUnchanged, Node: p.plan.Node, Op: c.Title(), Pos: c.Pos})
 		default:
-			p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: title(c), Pos: c.Pos, Diff: diff})
+			p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: c.Title(), Pos: c.Pos, Diff: diff})
 		}
 	}
 }
@@ -494,7 +543,7 @@ func (p *Pass) fail(c PlannedChange, err error) error {
 	}
 	e := *AsError(err) // a copy: the same error may have come from elsewhere
 	if e.Op == "" {
-		e.Op = title(c)
+		e.Op = c.Title()
 	}
 	if e.Pos == "" {
 		e.Pos = c.Pos
@@ -513,13 +562,6 @@ func object(op Operation) string {
 		return s.String()
 	}
 	return ""
-}
-
-func title(c PlannedChange) string {
-	if c.Object == "" {
-		return c.Op
-	}
-	return c.Op + " " + c.Object
 }
 
 // recorder is a Reader that keeps what was read through it: a footprint.

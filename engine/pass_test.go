@@ -140,7 +140,7 @@ func TestLivePassDoesWhatWasPlanned(t *testing.T) {
 	if !w.has(routeKey) {
 		t.Error("the node does not have the route")
 	}
-	if k := w.journal.kinds(); k != "intent done" {
+	if k := w.journal.kinds(); k != "plan intent done end" {
 		t.Errorf("journal: %s", k)
 	}
 }
@@ -229,7 +229,7 @@ func TestANodeThatAnswersOtherwiseIsPutBack(t *testing.T) {
 	if w.has(routeKey) {
 		t.Error("the route is still there")
 	}
-	if k := w.journal.kinds(); k != "intent failed undo undone" {
+	if k := w.journal.kinds(); k != "plan intent failed undo undone" {
 		t.Errorf("journal: %s", k)
 	}
 }
@@ -353,7 +353,7 @@ func TestARefusalMayBeHandledByTheScript(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if k := w.journal.kinds(); k != "intent done" {
+	if k := w.journal.kinds(); k != "plan intent done end" {
 		t.Errorf("journal: %s: the node was asked what it would refuse", k)
 	}
 }
@@ -409,7 +409,7 @@ func TestChangesShareARoundTrip(t *testing.T) {
 	if _, err := w.do(pass, first); err != nil || n.applies != 2 {
 		t.Errorf("a call with nothing to change is not compared with the node: %v, %d requests", err, n.applies)
 	}
-	if k := w.journal.kinds(); k != "intent intent done done" {
+	if k := w.journal.kinds(); k != "plan intent intent done done end" {
 		t.Errorf("journal: %s", k)
 	}
 }
@@ -438,7 +438,7 @@ func TestTheSecondOfTwoFails(t *testing.T) {
 	if err := pass.PutBack(t.Context()); err != nil || w.has(routeKey) {
 		t.Errorf("the first is not put back: %v", err)
 	}
-	if k := w.journal.kinds(); k != "intent intent done failed undone undo undone" {
+	if k := w.journal.kinds(); k != "plan intent intent done failed undone undo undone" {
 		t.Errorf("journal: %s", k)
 	}
 }

@@ -77,6 +77,14 @@ type PlannedChange struct {
 	Refused *NodeError `json:"refused,omitempty"`
 }
 
+// Title names the call: "route.add 10.20.0.0/16".
+func (c PlannedChange) Title() string {
+	if c.Object == "" {
+		return c.Op
+	}
+	return c.Op + " " + c.Object
+}
+
 // Changes returns the planned calls that change something.
 func (p *NodePlan) Changes() []PlannedChange {
 	var out []PlannedChange

@@ -64,9 +64,9 @@ func (p *Pass) PutBack(ctx context.Context) error {
 			if err := p.takeBack(ctx, c.nth, back); err != nil {
 				return err
 			}
-			p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: title(p.plan.Steps[c.nth]), Diff: back.Diff()})
+			p.emit(Event{Kind: EventPutBack, Node: p.plan.Node, Op: p.plan.Steps[c.nth].Title(), Diff: back.Diff()})
 		} else {
-			p.journal.Append(ctx, p.entry("undone", c.nth)) //nolint:errcheck // see takeBack
+			p.journal.Append(ctx, p.entry(EntryUndone, c.nth)) //nolint:errcheck // see takeBack
 		}
 		p.done = p.done[:len(p.done)-1]
 	}
@@ -122,7 +122,7 @@ func (e Edit) changes(now resource.State) resource.Diff {
 }
 
 func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
-	e := p.entry("undo", nth)
+	e := p.entry(EntryUndo, nth)
 	e.Edit, e.Diff = &back, back.Diff().String()
 	// Where it cannot be recorded, it is done all the same: the change itself is
 	// in the journal, and a node that is as it was needs no record to be safe.
@@ -138,6 +138,6 @@ func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
 	if d := resource.Compare(back.After, found); len(d) > 0 {
 		return &Error{Code: Differs, Cause: "the node could not be put back as it was", Drift: d}
 	}
-	p.journal.Append(ctx, p.entry("undone", nth)) //nolint:errcheck // as above
+	p.journal.Append(ctx, p.entry(EntryUndone, nth)) //nolint:errcheck // as above
 	return nil
 }

@@ -200,12 +200,12 @@ func NewUndo(run RunRecord, entries []Entry, force []string) *Undo {
 	stands := map[string]map[int]Entry{}
 	for _, e := range entries {
 		switch e.Kind {
-		case "intent":
+		case EntryIntent:
 			if stands[e.Node] == nil {
 				stands[e.Node] = map[int]Entry{}
 			}
 			stands[e.Node][e.Nth] = e // until something says otherwise: it may have been made
-		case "undone":
+		case EntryUndone:
 			delete(stands[e.Node], e.Nth)
 		}
 	}

@@ -268,7 +268,7 @@ func (r realLab) checkJournal(t *testing.T, changed map[string]int, wave, exit i
 	}
 	for node, got := range kinds {
 		t.Logf("%s: %v", node, got)
-		if changed[node] > 0 && !slices.Equal(got, []string{"intent", "done", "undo", "undone"}) {
+		if changed[node] > 0 && !slices.Equal(got, []string{"plan", "intent", "done", "undo", "undone", "end"}) {
 			t.Errorf("%s: the journal has %v", node, got)
 		}
 	}

@@ -89,7 +89,7 @@ func command(stop stopper) *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), undoCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), versionCommand())
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), undoCommand(stop), resumeCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), versionCommand())
 	return root
 }
 

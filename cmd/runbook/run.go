@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -115,6 +116,9 @@ func applyCommand(stop stopper) *cobra.Command {
 					return nil, err
 				}
 				hold(saved, now)
+				if err := s.keepPlan(now); err != nil {
+					return nil, err
+				}
 				return s.carryOut(stop, now, f)
 			})
 		},
@@ -149,9 +153,41 @@ func hold(saved, now *engine.Plan) {
 	}
 }
 
+// keepPlan records what was planned for every node, also where nothing is to
+// change: if the run is taken up again, it may do that and nothing else.
+func (s *session) keepPlan(p *engine.Plan) error {
+	var out []engine.Entry
+	for _, np := range p.Nodes {
+		if np.Err != nil {
+			continue
+		}
+		b, err := json.Marshal(np)
+		if err != nil {
+			return err
+		}
+		out = append(out, engine.Entry{Run: s.run.ID, Node: np.Node, Kind: engine.EntryPlan, Data: b})
+	}
+	return s.run.Journal.Append(context.Background(), out...)
+}
+
 // recorded opens the journal's record of the run around f and closes it with
 // how that ended.
 func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, error)) error {
+	return s.inJournal(func(ctx context.Context, j *journal.Journal, who string) (release func(), err error) {
+		s.run.ID, err = j.Begin(ctx, engine.RunRecord{
+			Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
+			Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Reason: s.reason, Undoes: s.undoes, Started: time.Now().UTC(),
+			Nodes: names(s.run.Nodes), Limits: s.run.Limits(), Source: s.source,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return j.Hold(s.run.ID)
+	}, f)
+}
+
+// inJournal opens the journal, and by open a record in it, around f; then it closes that with how f ended.
+func (s *session) inJournal(open func(ctx context.Context, j *journal.Journal, who string) (release func(), err error), f func() (map[string]engine.NodeState, error)) error {
 	j, err := journal.Open(journal.DefaultDir())
 	if err != nil {
 		return err
@@ -163,13 +199,11 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 	if machine, err := os.Hostname(); err == nil {
 		s.run.By += "@" + machine
 	}
-	s.run.ID, err = j.Begin(ctx, engine.RunRecord{
-		Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
-		Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Reason: s.reason, Undoes: s.undoes, Started: time.Now().UTC(),
-	})
+	release, err := open(ctx, j, who)
 	if err != nil {
 		return err
 	}
+	defer release()
 	states, err := f()
 	outcome := engine.Outcome{Nodes: map[string]string{}}
 	for n, st := range states {
@@ -234,6 +268,13 @@ func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 	for _, np := range p.Nodes {
 		if len(np.Changes()) > 0 {
 			r.Nodes = append(r.Nodes, np.Node)
+		}
+	}
+	for name, past := range s.run.Past { // what the run has done already is counted with what is left of it
+		if past.Ended() && past.Charged() > 0 {
+			r.Nodes, r.Changes = append(r.Nodes, name), r.Changes+past.Charged()
+		} else if past.InHand() {
+			r.Changes += past.Charged() - len(past.Left().Changes())
 		}
 	}
 	if path, err := filepath.Abs(r.Path); err == nil {

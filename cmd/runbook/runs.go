@@ -27,6 +27,7 @@ func noArgs(c *cobra.Command, args []string) error {
 
 func runsCommand() *cobra.Command {
 	var format string
+	var verify bool
 	c := &cobra.Command{
 		Use:   "runs",
 		Short: "List the runs that the journal knows, newest first",
@@ -36,6 +37,9 @@ func runsCommand() *cobra.Command {
 				return err
 			}
 			return withJournal(func(ctx context.Context, j *journal.Journal) error {
+				if verify {
+					return verifyRuns(ctx, j, format)
+				}
 				runs, err := j.Runs(ctx)
 				if err != nil {
 					return err
@@ -55,7 +59,34 @@ func runsCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", "text or json")
+	c.Flags().BoolVar(&verify, "verify", false, "find out whether a record was changed after it was written")
 	return c
+}
+
+// verifyRuns tells whether the journal is as it was written.
+func verifyRuns(ctx context.Context, j *journal.Journal, format string) error {
+	v, err := j.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	if format == "json" {
+		if err := printJSON(v); err != nil {
+			return err
+		}
+	} else {
+		for _, b := range v.Broken {
+			fmt.Printf("%s: %s was changed after it was written\n", b.Run, b.What)
+		}
+		fmt.Printf("%d runs with %d entries", v.Runs, v.Entries)
+		if v.Older > 0 {
+			fmt.Printf(", of which %d are from before records were chained", v.Older)
+		}
+		fmt.Println()
+	}
+	if len(v.Broken) > 0 {
+		return &engine.Error{Code: engine.Differs, Cause: fmt.Sprintf("records that are not as they were written: %d", len(v.Broken))}
+	}
+	return nil
 }
 
 func showCommand() *cobra.Command {
@@ -150,6 +181,9 @@ func showRun(w io.Writer, r engine.RunRecord, takenBackBy string, entries []engi
 		fmt.Fprintf(w, "taken back by %s\n", takenBackBy)
 	}
 	for _, e := range entries {
+		if e.Kind == engine.EntryPlan { // its changes follow
+			continue
+		}
 		fmt.Fprintf(w, "\n%s  %s  %s\n", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
 		for _, text := range []string{e.Diff, e.Text} {
 			for l := range strings.Lines(text) {

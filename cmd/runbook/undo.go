@@ -48,6 +48,9 @@ func undoCommand(stop stopper) *cobra.Command {
 			}
 			defer s.close()
 			s.source, s.undoes = engine.Source{Main: "undo of " + run.ID}, run.ID
+			if len(force) > 0 {
+				s.params = map[string]string{forcedParam: strings.Join(force, ",")}
+			}
 			return s.recorded("undo", func() (map[string]engine.NodeState, error) {
 				p, err := s.predict(planning)
 				if err != nil {
@@ -66,29 +69,42 @@ func undoCommand(stop stopper) *cobra.Command {
 	return c
 }
 
+// forcedParam is how the record of an undo names the nodes of --force.
+const forcedParam = "force"
+
 // undoOf finds a run and what takes it back.
 func undoOf(ctx context.Context, id string, force []string) (engine.RunRecord, *engine.Undo, error) {
-	j, err := journal.Open(journal.DefaultDir())
-	if err != nil {
-		return engine.RunRecord{}, nil, err
-	}
-	defer j.Close() //nolint:errcheck // it was only read
-	run, entries, err := j.Run(ctx, id)
+	run, undo, err := entriesToUndo(ctx, id, force)
 	if err != nil {
 		return run, nil, err
 	}
-	by, err := takenBackBy(ctx, j, run.ID)
-	if err != nil {
-		return run, nil, err
+	err = withJournal(func(_ context.Context, j *journal.Journal) error {
+		if j.Held(run.ID) {
+			return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s is still going, in another process", run.ID), Hint: "runbook stop " + run.ID + " ends it"}
+		}
+		by, err := takenBackBy(ctx, j, run.ID)
+		if err == nil && by != "" {
+			err = &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s was taken back already, by run %s", run.ID, by), Hint: "runbook undo " + by + " does it again"}
+		}
+		return err
+	})
+	if err == nil && len(undo.Nodes()) == 0 {
+		err = engine.Invalid.Errorf("run %s left nothing to take back", run.ID)
 	}
-	if by != "" {
-		return run, nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s was taken back already, by run %s", run.ID, by), Hint: "runbook undo " + by + " does it again"}
-	}
-	undo := engine.NewUndo(run, entries, force)
-	if len(undo.Nodes()) == 0 {
-		return run, nil, engine.Invalid.Errorf("run %s left nothing to take back", run.ID)
-	}
-	return run, undo, nil
+	return run, undo, err
+}
+
+// entriesToUndo is what takes back what the journal says of a run.
+func entriesToUndo(ctx context.Context, id string, force []string) (run engine.RunRecord, undo *engine.Undo, err error) {
+	err = withJournal(func(_ context.Context, j *journal.Journal) error {
+		var entries []engine.Entry
+		if run, entries, err = j.Run(ctx, id); err != nil {
+			return err
+		}
+		undo = engine.NewUndo(run, entries, force)
+		return nil
+	})
+	return run, undo, err
 }
 
 // takenBackBy is the run that took back the run id whole and was not taken back itself, or "".
@@ -113,17 +129,8 @@ const selectedAll = "all of the run"
 // nodesOf makes f mean the nodes of a run that have something to be taken back,
 // or those of them that -n says.
 func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
-	if run.Inventory == ownLab {
-		return &engine.Error{
-			Code: engine.Invalid, Left: engine.NothingChanged,
-			Cause: fmt.Sprintf("the nodes of run %s are gone: --lab made them for it, and they ended with it", run.ID),
-		}
-	}
-	if f.lab > 0 || f.flags.Changed("lab") {
-		return engine.Invalid.Errorf("--lab makes new nodes, on which run %s did nothing: -i lab is the standing lab", run.ID)
-	}
-	if f.inventory == "" {
-		f.inventory = run.Inventory
+	if err := f.sameNodes(run); err != nil {
+		return err
 	}
 	f.names = nodes
 	if !f.flags.Changed("nodes") {
@@ -140,6 +147,23 @@ func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
 	}
 	if len(f.names) == len(nodes) {
 		f.selection = selectedAll
+	}
+	return nil
+}
+
+// sameNodes makes f mean the inventory of a run, if nothing else is said.
+func (f *fleetFlags) sameNodes(run engine.RunRecord) error {
+	if run.Inventory == ownLab {
+		return &engine.Error{
+			Code: engine.Invalid, Left: engine.NothingChanged,
+			Cause: fmt.Sprintf("the nodes of run %s are gone: --lab made them for it, and they ended with it", run.ID),
+		}
+	}
+	if f.lab > 0 || f.flags.Changed("lab") {
+		return engine.Invalid.Errorf("--lab makes new nodes, on which run %s did nothing: -i lab is the standing lab", run.ID)
+	}
+	if f.inventory == "" {
+		f.inventory = run.Inventory
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ const (
 		ON CONFLICT (run) DO UPDATE SET at = excluded.at, nodes = excluded.nodes, changes = excluded.changes`
 	settleSQL = `UPDATE charges SET failures = ?2,
 		nodes   = (SELECT json_group_array(DISTINCT node) FROM entries WHERE run = ?1 AND kind = 'intent'),
-		changes = (SELECT count(*) FROM entries WHERE run = ?1 AND kind = 'intent') WHERE run = ?1`
+		changes = (SELECT count(DISTINCT node || '/' || nth) FROM entries WHERE run = ?1 AND kind = 'intent') WHERE run = ?1`
 	touchedSQL = `SELECT DISTINCT value FROM charges, json_each(charges.nodes) WHERE at > ? AND inventory = ? AND run != ?`
 	forgetSQL  = `DELETE FROM charges WHERE at <= ?`
 )

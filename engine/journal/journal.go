@@ -27,6 +27,10 @@
 //	  started   TEXT, UTC, 2006-01-02T15:04:05.000000000Z
 //	  ended     TEXT, as started; NULL: it is still going, or was killed
 //	  outcome   TEXT, engine.Outcome as JSON; NULL as ended
+//	  nodes     TEXT, JSON list: their names, in the order of the rollout
+//	  limits    TEXT, engine.Limits as JSON: those that held
+//	  chain     TEXT, hash of the row but for how it ended, and of the run before: see chain.go
+//	  seal      TEXT, hash of the last entry and of how it ended; NULL as ended
 //
 //	entries     one row for each engine.Entry; the key is (run, seq)
 //	  run       TEXT, runs.id
@@ -34,7 +38,15 @@
 //	  time      TEXT, as runs.started
 //	  node, kind, op, pos, diff, text   TEXT
 //	  nth       INTEGER
-//	  edit      TEXT, engine.Edit as JSON; NULL: none
+//	  edit      TEXT, engine.Edit as JSON; NULL: none, or, of an intent, that of the step
+//	            that it numbers in its node's last entry of kind plan
+//	  data      TEXT, JSON; of a plan engine.NodePlan, of a look engine.Look; NULL: none
+//	  chain     TEXT, hash of the row and of the entry before, or of the run
+//
+//	sources     one row for each text that was run
+//	  hash      TEXT, the key, runs.hash
+//	  main      TEXT, its path as it was given
+//	  files     TEXT, JSON object: path to text
 //
 //	charges     one row for each run that changes something, for an hour; see hour.go
 //	  run       TEXT, the key, runs.id
@@ -76,7 +88,7 @@ type Journal struct {
 	db   *sql.DB   // readers, which never wait for the writer
 	tx   *sql.Conn // the writer's own connection
 
-	insertRun, insertEntry, endRun *sql.Stmt // on tx
+	insertRun, insertEntry, lastEntry, endRun *sql.Stmt // on tx
 
 	mu      sync.Mutex
 	waiting []*request
@@ -154,7 +166,7 @@ func (j *Journal) Close() error {
 // -wal file as it is, as long as one of its statements is open.
 func (j *Journal) release() error {
 	var errs []error
-	for _, s := range []*sql.Stmt{j.insertRun, j.insertEntry, j.endRun} {
+	for _, s := range []*sql.Stmt{j.insertRun, j.insertEntry, j.lastEntry, j.endRun} {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
@@ -228,6 +240,9 @@ func (j *Journal) prepare() (err error) {
 		return err
 	}
 	if j.insertEntry, err = j.tx.PrepareContext(ctx, insertEntrySQL); err != nil {
+		return err
+	}
+	if j.lastEntry, err = j.tx.PrepareContext(ctx, lastEntrySQL); err != nil {
 		return err
 	}
 	j.endRun, err = j.tx.PrepareContext(ctx, endRunSQL)

@@ -250,7 +250,7 @@ func TestOneRefusedEntryDoesNotTakeOthersAlong(t *testing.T) {
 	if refused != 10 || len(entries) != 10 || err != nil {
 		t.Errorf("%d refused, %d written (%v)", refused, len(entries), err)
 	}
-	wantError(t, j.End(t.Context(), "nowhere", engine.Outcome{}), engine.Internal, `there is no run "nowhere" to end`)
+	wantError(t, j.End(t.Context(), "nowhere", engine.Outcome{}), engine.Internal, `there is no run "nowhere"`)
 }
 
 func TestAppendThatIsCanceledWritesNothing(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"runbook/engine"
 )
 
-const runColumns = `id, verb, runbook, hash, params, inventory, selection, user, started, ended, outcome, reason, undoes`
+const runColumns = `id, verb, runbook, hash, params, inventory, selection, user, started, ended, outcome, reason, undoes, nodes, limits`
 
 // Runs returns the record of every run, newest first.
 func (j *Journal) Runs(ctx context.Context) ([]engine.RunRecord, error) {
@@ -31,6 +31,9 @@ func (j *Journal) Run(ctx context.Context, id string) (engine.RunRecord, []engin
 		return engine.RunRecord{}, nil, j.readError(ctx, err)
 	}
 	entries, err := j.entries(ctx, run.ID)
+	if err == nil {
+		run.Source, err = j.source(ctx, run.Hash)
+	}
 	if err != nil {
 		return engine.RunRecord{}, nil, j.readError(ctx, err)
 	}
@@ -113,13 +116,19 @@ func (j *Journal) runs(ctx context.Context, rest string, args ...any) (out []eng
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var r engine.RunRecord
-		var params, started string
+		var params, started, nodes, limits string
 		var ended, outcome sql.NullString
-		if err := rows.Scan(&r.ID, &r.Verb, &r.Runbook, &r.Hash, &params, &r.Inventory, &r.Selection, &r.User, &started, &ended, &outcome, &r.Reason, &r.Undoes); err != nil {
+		if err := rows.Scan(&r.ID, &r.Verb, &r.Runbook, &r.Hash, &params, &r.Inventory, &r.Selection, &r.User, &started, &ended, &outcome, &r.Reason, &r.Undoes, &nodes, &limits); err != nil {
 			return nil, err
 		}
-		if err := errors.Join(parseTime(started, &r.Started), json.Unmarshal([]byte(params), &r.Params)); err != nil {
+		if err := errors.Join(parseTime(started, &r.Started), json.Unmarshal([]byte(params), &r.Params),
+			json.Unmarshal([]byte(nodes), &r.Nodes)); err != nil {
 			return nil, fmt.Errorf("run %s: %w", r.ID, err)
+		}
+		if limits != "null" {
+			if err := json.Unmarshal([]byte(limits), &r.Limits); err != nil {
+				return nil, fmt.Errorf("run %s: %w", r.ID, err)
+			}
 		}
 		if ended.Valid && outcome.Valid {
 			if err := errors.Join(parseTime(ended.String, &r.Ended), json.Unmarshal([]byte(outcome.String), &r.Outcome)); err != nil {
@@ -131,22 +140,42 @@ func (j *Journal) runs(ctx context.Context, rest string, args ...any) (out []eng
 	return out, rows.Err()
 }
 
+// source is the text with this hash, if it was kept.
+func (j *Journal) source(ctx context.Context, hash string) (s engine.Source, err error) {
+	var files string
+	err = j.db.QueryRowContext(ctx, `SELECT main, files FROM sources WHERE hash = ?`, hash).Scan(&s.Main, &files)
+	if errors.Is(err, sql.ErrNoRows) {
+		return engine.Source{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(files), &s.Files)
+	}
+	return s, err
+}
+
 func (j *Journal) entries(ctx context.Context, run string) (out []engine.Entry, err error) {
-	rows, err := j.db.QueryContext(ctx, `SELECT seq, time, node, kind, nth, op, pos, edit, diff, text FROM entries WHERE run = ? ORDER BY seq`, run)
+	rows, err := j.db.QueryContext(ctx, `SELECT seq, time, node, kind, nth, op, pos, edit, data, diff, text FROM entries WHERE run = ? ORDER BY seq`, run)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	plans := map[string]*engine.NodePlan{}
 	for rows.Next() {
 		e := engine.Entry{Run: run}
 		var at string
-		var edit sql.NullString
-		if err := rows.Scan(&e.Seq, &at, &e.Node, &e.Kind, &e.Nth, &e.Op, &e.Pos, &edit, &e.Diff, &e.Text); err != nil {
+		var edit, data sql.NullString
+		if err := rows.Scan(&e.Seq, &at, &e.Node, &e.Kind, &e.Nth, &e.Op, &e.Pos, &edit, &data, &e.Diff, &e.Text); err != nil {
 			return nil, err
 		}
 		err := parseTime(at, &e.Time)
 		if edit.Valid && err == nil {
 			err = json.Unmarshal([]byte(edit.String), &e.Edit)
+		}
+		if data.Valid {
+			e.Data = json.RawMessage(data.String)
+		}
+		if err == nil {
+			err = complete(&e, plans)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("run %s entry %d: %w", run, e.Seq, err)
@@ -154,6 +183,25 @@ func (j *Journal) entries(ctx context.Context, run string) (out []engine.Entry, 
 		out = append(out, e)
 	}
 	return out, rows.Err()
+}
+
+// complete gives an intent what its node's plan says of it.
+func complete(e *engine.Entry, plans map[string]*engine.NodePlan) error {
+	switch {
+	case e.Kind == engine.EntryPlan:
+		p := &engine.NodePlan{}
+		plans[e.Node] = p
+		return json.Unmarshal(e.Data, p)
+	case e.Kind != engine.EntryIntent || e.Edit != nil:
+		return nil
+	}
+	p := plans[e.Node]
+	if p == nil || e.Nth < 0 || e.Nth >= len(p.Steps) {
+		return nil // whoever wrote it knew no more
+	}
+	step := p.Steps[e.Nth]
+	e.Op, e.Pos, e.Edit, e.Diff = step.Title(), step.Pos, &step.Edit, step.Edit.Diff().String()
+	return nil
 }
 
 func parseTime(s string, to *time.Time) (err error) {

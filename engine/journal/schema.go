@@ -58,17 +58,34 @@ var migrations = []string{
 		failures  INTEGER NOT NULL
 	) STRICT;
 	CREATE INDEX charges_at ON charges (at);`,
+
+	`ALTER TABLE runs ADD COLUMN nodes TEXT NOT NULL DEFAULT 'null';
+	ALTER TABLE runs ADD COLUMN limits TEXT NOT NULL DEFAULT 'null';
+	ALTER TABLE runs ADD COLUMN chain TEXT;
+	ALTER TABLE runs ADD COLUMN seal TEXT;
+	ALTER TABLE entries ADD COLUMN data TEXT;
+	ALTER TABLE entries ADD COLUMN chain TEXT;
+	CREATE TABLE sources (
+		hash TEXT PRIMARY KEY,
+		main TEXT NOT NULL,
+		files TEXT NOT NULL
+	) STRICT;`,
 }
 
 // The statements of the writer. An entry's number is the next one of its run
 // whichever process asks, for only the holder of the write lock can ask.
 const (
-	insertRunSQL = `INSERT INTO runs (id, verb, runbook, hash, params, inventory, selection, user, started, reason, undoes)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
-	insertEntrySQL = `INSERT INTO entries (run, seq, time, node, kind, nth, op, pos, edit, diff, text)
-		SELECT id, 1 + coalesce((SELECT max(seq) FROM entries WHERE run = id), 0), ?, ?, ?, ?, ?, ?, ?, ?, ?
-		FROM runs WHERE id = ?`
-	endRunSQL = `UPDATE runs SET ended = ?, outcome = ? WHERE id = ?`
+	insertRunSQL = `INSERT INTO runs (id, verb, runbook, hash, params, inventory, selection, user, started, reason, undoes, nodes, limits, chain)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+	insertSourceSQL = `INSERT INTO sources (hash, main, files) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING`
+	insertEntrySQL  = `INSERT INTO entries (run, seq, time, node, kind, nth, op, pos, edit, data, diff, text, chain)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	endRunSQL    = `UPDATE runs SET ended = ?, outcome = ?, seal = ? WHERE id = ?`
+	reopenRunSQL = `UPDATE runs SET ended = NULL, outcome = NULL, seal = NULL WHERE id = ?`
+	// The last links: of the entries of a run, or else of the run itself; and of all runs.
+	lastEntrySQL = `SELECT coalesce(e.seq, 0), coalesce(e.chain, r.chain, '') FROM runs r
+		LEFT JOIN entries e ON e.run = r.id AND e.seq = (SELECT max(seq) FROM entries WHERE run = r.id) WHERE r.id = ?`
+	lastRunSQL = `SELECT coalesce((SELECT chain FROM runs ORDER BY rowid DESC LIMIT 1), '')`
 )
 
 // migrate makes c's database a journal of this version, or says why it is none.

@@ -36,16 +36,36 @@ func (j *Journal) Begin(ctx context.Context, r engine.RunRecord) (string, error)
 	if r.Started.IsZero() {
 		r.Started = time.Now()
 	}
-	params, err := json.Marshal(r.Params)
-	if err != nil {
+	params, err1 := json.Marshal(r.Params)
+	nodes, err2 := json.Marshal(r.Nodes)
+	limits, err3 := []byte("null"), error(nil)
+	if r.Limits != nil {
+		limits, err3 = json.Marshal(r.Limits)
+	}
+	files, err4 := json.Marshal(r.Source.Files)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return "", failure(j.path, err)
 	}
 	var id string
-	err = j.submit(ctx, func(ctx context.Context) error {
+	err := j.submit(ctx, func(ctx context.Context) error {
+		if len(r.Source.Files) > 0 {
+			if _, err := j.tx.ExecContext(ctx, insertSourceSQL, r.Hash, r.Source.Main, string(files)); err != nil {
+				return err
+			}
+		}
+		var before string
+		if err := j.tx.QueryRowContext(ctx, lastRunSQL).Scan(&before); err != nil {
+			return err
+		}
 		for range 100 { // there are 21,952 names for each second
 			id = newID(r.Started)
-			n, err := rows(j.insertRun.ExecContext(ctx, id, r.Verb, r.Runbook, r.Hash, string(params),
-				r.Inventory, r.Selection, r.User, r.Started.UTC().Format(timeForm), r.Reason, r.Undoes))
+			fields := [13]string{id, r.Verb, r.Runbook, r.Hash, string(params), r.Inventory, r.Selection, r.User,
+				r.Started.UTC().Format(timeForm), r.Reason, r.Undoes, string(nodes), string(limits)}
+			args := []any{}
+			for _, f := range fields {
+				args = append(args, f)
+			}
+			n, err := rows(j.insertRun.ExecContext(ctx, append(args, linkRun(before, fields))...))
 			if n == 1 || err != nil {
 				return err
 			}
@@ -65,6 +85,9 @@ func (j *Journal) Begin(ctx context.Context, r engine.RunRecord) (string, error)
 // wait for their turn, they are not written and the error is ctx's; once they are being
 // written, Append waits to see what becomes of them.
 func (j *Journal) Append(ctx context.Context, entries ...engine.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
 	edits := make([]sql.NullString, len(entries))
 	for i, e := range entries {
 		if e.Run != entries[0].Run { // or a run that is not there could refuse the second of two
@@ -80,27 +103,53 @@ func (j *Journal) Append(ctx context.Context, entries ...engine.Entry) error {
 		edits[i] = sql.NullString{String: string(b), Valid: true}
 	}
 	now := time.Now()
-	return j.submit(ctx, func(ctx context.Context) error {
-		for i, e := range entries {
-			at := e.Time
-			if at.IsZero() {
-				at = now
-			}
-			n, err := rows(j.insertEntry.ExecContext(ctx, at.UTC().Format(timeForm), e.Node, e.Kind, e.Nth,
-				e.Op, e.Pos, edits[i], e.Diff, e.Text, e.Run))
-			if n == 0 && err == nil {
-				return engine.Internal.Errorf("there is no run %q to append to", e.Run)
-			}
-			if err != nil {
-				return err
-			}
+	return j.submit(ctx, func(ctx context.Context) error { return j.insert(ctx, now, entries, edits) })
+}
+
+// insert writes entries of one run, each linked to the one before. Their edits are JSON already.
+func (j *Journal) insert(ctx context.Context, now time.Time, entries []engine.Entry, edits []sql.NullString) error {
+	run := entries[0].Run
+	seq, before, err := j.last(ctx, run)
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		seq++
+		at := e.Time
+		if at.IsZero() {
+			at = now
 		}
-		return nil
+		stamp, data := at.UTC().Format(timeForm), sql.NullString{String: string(e.Data), Valid: e.Data != nil}
+		before = linkEntry(before, seq, stamp, e.Node, e.Kind, e.Nth, e.Op, e.Pos, edits[i], data, e.Diff, e.Text)
+		if _, err := j.insertEntry.ExecContext(ctx, run, seq, stamp, e.Node, e.Kind, e.Nth,
+			e.Op, e.Pos, edits[i], data, e.Diff, e.Text, before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// last is the number and the link of a run's last entry, or 0 and that of the run.
+func (j *Journal) last(ctx context.Context, run string) (seq int64, chain string, err error) {
+	err = j.lastEntry.QueryRowContext(ctx, run).Scan(&seq, &chain)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", engine.Internal.Errorf("there is no run %q to write to", run)
+	}
+	return seq, chain, err
+}
+
+// Reopen takes the record of a run up again, with the entry e: how it ended is forgotten.
+func (j *Journal) Reopen(ctx context.Context, e engine.Entry) error {
+	return j.submit(ctx, func(ctx context.Context) error {
+		if _, err := j.tx.ExecContext(ctx, reopenRunSQL, e.Run); err != nil {
+			return err
+		}
+		return j.insert(ctx, time.Now(), []engine.Entry{e}, make([]sql.NullString, 1))
 	})
 }
 
 // End closes the record of a run, now. A run that went on after that, because
-// it was resumed, ends again: the last end counts.
+// it was taken up again, ends again: the last end counts.
 func (j *Journal) End(ctx context.Context, id string, outcome engine.Outcome) error {
 	b, err := json.Marshal(outcome)
 	if err != nil {
@@ -108,11 +157,11 @@ func (j *Journal) End(ctx context.Context, id string, outcome engine.Outcome) er
 	}
 	ended := time.Now().UTC().Format(timeForm)
 	return j.submit(ctx, func(ctx context.Context) error {
-		n, err := rows(j.endRun.ExecContext(ctx, ended, string(b), id))
-		if n == 0 && err == nil {
-			return engine.Internal.Errorf("there is no run %q to end", id)
-		}
+		_, chain, err := j.last(ctx, id)
 		if err != nil {
+			return err
+		}
+		if _, err := j.endRun.ExecContext(ctx, ended, string(b), link(chain, ended, string(b)), id); err != nil {
 			return err
 		}
 		return j.settle(ctx, id, outcome)

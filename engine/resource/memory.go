@@ -11,8 +11,9 @@ const KindMemory Kind = "memory"
 // Memory is what a node remembers of the last disruptive change of one of its
 // resources, whoever made it. It is a node's own: no comparison sees it.
 type Memory struct {
-	Of      Key           `json:"of"`   // the resource, such as "link eth1"
-	Verb    string        `json:"verb"` // what was done: "restart", "down"
+	ID      string        `json:"id,omitempty"` // of the change: RUN/NTH
+	Of      Key           `json:"of"`           // the resource, such as "link eth1"
+	Verb    string        `json:"verb"`         // what was done: "restart", "down"
 	Run     string        `json:"run"`
 	By      string        `json:"by,omitempty"`      // who ran it: user@machine
 	Age     time.Duration `json:"age"`               // when it was read, in nanoseconds; never negative

@@ -28,7 +28,7 @@ func one() State {
 			Router: true, Managed: true, External: true, Proto: ProtoStatic, Extra: Raw{1}},
 		Nexthop{ID: 7, Family: 4, Hop: Hop{Dev: "eth1"}, Blackhole: true, FDB: true, Group: []GroupMember{{ID: 1, Weight: 300}},
 			Scope: ScopeLink, Proto: ProtoStatic, Extra: Raw{1}},
-		Facts{Hostname: "n", OS: "debian", Version: "12", Kernel: "6", Arch: "amd64", CPUs: 2, Memory: 1 << 30, BootID: "b"},
+		Facts{Hostname: "n", OS: "debian", Version: "12", Kernel: "6", Arch: "amd64", CPUs: 2, Memory: 1 << 30, BootID: "b", Machine: "m"},
 	)
 }
 

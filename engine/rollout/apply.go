@@ -54,7 +54,15 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 	if a.deadline.IsZero() { // the plans are not from Predict
 		a.deadline = time.Now().Add(a.limits.Duration())
 	}
+	a.failures = r.failedBefore()
+	for name, past := range r.Past {
+		if past.Ended() {
+			a.states[name] = past.State
+		}
+	}
+	left := map[string]*engine.NodePlan{}
 	for _, p := range plans {
+		left[p.Node] = p
 		a.states[p.Node] = engine.NodeUntried
 		if p.Err != nil { // within the failure budget: see Refusal
 			a.failures++
@@ -62,19 +70,41 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 			a.set(p.Node, engine.NodeFailed, p.Err)
 		}
 	}
-	ends, err := Waves(h.Rollout.Waves, len(plans))
+	ends, err := Waves(h.Rollout.Waves, len(r.Nodes))
 	if err != nil {
 		return a.states, engine.Invalid.Errorf("%w", err)
 	}
+	a.takeUp(ctx, plans)
 	start := 0
 	for i, end := range ends {
-		if i > 0 && !a.bake(ctx, time.Duration(h.Rollout.Bake), plans[start:end]) {
+		var wave []*engine.NodePlan
+		for _, n := range r.Nodes[start:end] {
+			if p := left[n.Name]; p != nil && !r.Past[n.Name].InHand() {
+				wave = append(wave, p)
+			}
+		}
+		start = end
+		if i > 0 && !a.bake(ctx, time.Duration(h.Rollout.Bake), wave) {
 			break
 		}
-		a.wave(ctx, i+1, len(ends), plans[start:end])
-		start = end
+		a.wave(ctx, i+1, len(ends), wave)
 	}
 	return a.states, a.outcome()
+}
+
+// takeUp goes on with the nodes that were in hand when the run ended, before all
+// others and without a question: they were confirmed, and are not left half done.
+func (a *application) takeUp(ctx context.Context, plans []*engine.NodePlan) {
+	var begun []*engine.NodePlan
+	for _, p := range plans {
+		if a.Past[p.Node].InHand() {
+			begun = append(begun, p)
+		}
+	}
+	if len(begun) > 0 {
+		a.Tell(engine.Event{Kind: engine.EventWave, Text: "in hand when the run ended: " + list(begun)})
+		a.parallel(ctx, 0, begun)
+	}
 }
 
 // outcome is the error that the run ends with. Nodes that were left untried
@@ -197,7 +227,7 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 			a.parallel(ctx, nth, todo[i:])
 			return
 		case answer == Skip:
-			a.set(todo[i].Node, engine.NodeSkipped, nil)
+			a.end(todo[i].Node, engine.NodeSkipped, nil)
 		default:
 			a.paced(ctx, nth, todo[i])
 		}
@@ -282,15 +312,17 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline,
 		a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
-	info := a.info(p.Node)
-	if time.Since(p.Created) > staleAfter {
+	info, past := a.info(p.Node), a.Past[p.Node]
+	if past.InHand() {
+		p = past.Plan
+	} else if time.Since(p.Created) > staleAfter {
 		now := a.predict(ctx, info, nil) // what it uses was charged the first time, or it has drifted
 		if now.Err == nil {
 			now.Err = Drifted(p, now)
 		}
 		if now.Err != nil {
 			a.count(now.Err)
-			a.set(p.Node, engine.NodeFailed, now.Err)
+			a.end(p.Node, engine.NodeFailed, now.Err)
 			return
 		}
 	}
@@ -300,14 +332,24 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 		e := nodeError(err, p.Node)
 		e.Left = engine.NothingChanged
 		a.count(e)
-		a.set(p.Node, engine.NodeFailed, e)
+		if past.InHand() { // what it holds is not known: it stays in hand
+			e.Left = "it may still hold what was begun"
+			a.set(p.Node, engine.NodeInDoubt, e)
+			return
+		}
+		a.end(p.Node, engine.NodeFailed, e)
 		return
 	}
 	pass := engine.NewLive(p, a.limits, n, a.Journal, a.ID, func(e engine.Event) {
 		e.Wave = wave
 		a.Tell(e)
 	}).Under(a.terms(info))
-	err = a.Program.Run(ctx, info, pass)
+	if past.InHand() {
+		err = pass.TakeUp(ctx, past)
+	}
+	if err == nil {
+		err = a.Program.Run(ctx, info, pass)
+	}
 	if err == nil {
 		err = pass.Finish(ctx)
 	}
@@ -354,7 +396,26 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	default:
 		err.Left = engine.NothingChanged
 	}
-	a.set(p.Node, state, err)
+	switch {
+	case engine.IsInDoubt(err) && pass.Changed() == 0:
+		state = engine.NodeInDoubt
+		a.end(p.Node, state, err)
+	case pass.Changed() > 0: // whoever takes the run up again puts it back
+		a.set(p.Node, state, err)
+	default:
+		a.end(p.Node, state, err)
+	}
+}
+
+// end moves a node to its last state, and records that. Where it cannot be
+// recorded, a run that is taken up again looks at the node once more.
+func (a *application) end(node string, s engine.NodeState, err *engine.Error) {
+	e := engine.Entry{Run: a.ID, Node: node, Kind: engine.EntryEnd, Text: string(s)}
+	if err != nil && err.Code == engine.Interrupted {
+		e.Text = string(engine.NodeUntried) // it was put back, and may be tried again
+	}
+	a.Journal.Append(context.Background(), e) //nolint:errcheck // as said
+	a.set(node, s, err)
 }
 
 // count counts a failure. Past the allowed number no further node starts; nor

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +51,8 @@ type Run struct {
 	Permit func() *engine.Error
 	// Ceilings are what policies and the command line allow at most, whatever the runbook's header says.
 	Ceilings engine.Limits
+	// Past is what is known of the nodes of a run that is taken up again; nil: it is a new one.
+	Past map[string]*engine.Past
 
 	fleet    fleet
 	tally    *engine.Tally
@@ -73,10 +76,11 @@ const (
 
 // Predict connects to every node and predicts it in full. What a node could
 // not be predicted for is in its NodePlan; the error is for what concerns the
-// run as a whole.
+// run as a whole. Of a run that is taken up again, nodes that are through have no plan, and the
+// plan of one that was in hand is what is left of it.
 func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	limits := r.Limits()
-	r.tally = &engine.Tally{}
+	r.tally = engine.NewTally(r.charged())
 	r.deadline = time.Now().Add(limits.Duration())
 	if n := len(r.Nodes); n > limits.N(engine.LimitNodes) {
 		return nil, limits.Exceeded(engine.LimitNodes, fmt.Sprintf("%d nodes are selected", n))
@@ -85,12 +89,66 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 		limits.Exceeded(engine.LimitDuration, "predicting has taken longer than the run may"))
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
-	each(len(r.Nodes), func(i int) { plans[i] = r.predict(ctx, r.Nodes[i], r.tally) })
+	each(len(r.Nodes), func(i int) { plans[i] = r.foresee(ctx, r.Nodes[i]) })
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return plans, context.Canceled
 	}
-	r.tally.Note(engine.LimitFailures, int64(failures(plans)))
+	plans = slices.DeleteFunc(plans, func(p *engine.NodePlan) bool { return p == nil })
+	r.tally.Note(engine.LimitFailures, int64(r.failedBefore()+failures(plans)))
 	return plans, nil // a limit that was hit is each node's error
+}
+
+// foresee predicts one node, unless it is through, or was in hand: then nil, or what is left.
+func (r *Run) foresee(ctx context.Context, info engine.NodeInfo) *engine.NodePlan {
+	switch past := r.Past[info.Name]; {
+	case past.Ended():
+		return nil
+	case past.InHand():
+		return past.Left()
+	case past.Planned(): // it may do what was planned then, and nothing else
+		now := r.predict(ctx, info, r.tally)
+		if now.Err == nil {
+			now.Err = Drifted(past.Plan, now)
+		}
+		return now
+	}
+	return r.predict(ctx, info, r.tally)
+}
+
+// Before is where the nodes stood when the run was taken up again.
+func (r *Run) Before() map[string]engine.NodeState {
+	out := map[string]engine.NodeState{}
+	for _, n := range r.Nodes {
+		switch past := r.Past[n.Name]; {
+		case past.Ended():
+			out[n.Name] = past.State
+		case past.InHand():
+			out[n.Name] = engine.NodeInDoubt
+		default:
+			out[n.Name] = engine.NodeUntried
+		}
+	}
+	return out
+}
+
+// charged is how many changes were charged to the run before it was taken up again.
+func (r *Run) charged() int {
+	n := 0
+	for _, p := range r.Past {
+		n += p.Charged()
+	}
+	return n
+}
+
+// failedBefore is how many nodes failed before the run was taken up again.
+func (r *Run) failedBefore() int {
+	n := 0
+	for _, p := range r.Past {
+		if p.State == engine.NodeFailed || p.State == engine.NodeInDoubt {
+			n++
+		}
+	}
+	return n
 }
 
 // predict predicts one node, and charges t with what that uses of the limits of all nodes together.
@@ -215,7 +273,14 @@ func Refusal(plans []*engine.NodePlan, allowed int) *engine.Error {
 
 // Refusal says why this run must not start, or nil: see [Refusal].
 func (r *Run) Refusal(plans []*engine.NodePlan) *engine.Error {
-	e := Refusal(plans, r.Allowed())
+	failed := r.failedBefore()
+	if failed > r.Allowed() {
+		return &engine.Error{
+			Code: engine.GateFailed, Cause: fmt.Sprintf("nodes that failed in this run: %d, and %d may", failed, r.Allowed()),
+			Hint: "it cannot go on; a new run predicts every node anew",
+		}
+	}
+	e := Refusal(plans, r.Allowed()-failed)
 	if e == nil {
 		return nil
 	}

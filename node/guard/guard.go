@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -169,6 +170,11 @@ func (n *Node) apply(ctx context.Context, edits []engine.Edit) ([]resource.State
 	if err != nil {
 		n.forget(e)
 		return nil, err
+	}
+	if e.Disrupts != "" { // whoever asked may be gone meanwhile: that it came to its end is remembered all the same
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Duration(e.Settle)+time.Second)
+		defer cancel()
 	}
 	found, err := n.kernel.ApplyAll(ctx, edits)
 	if armed != nil {

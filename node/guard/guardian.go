@@ -101,11 +101,18 @@ func Watch(ctx context.Context, k Kernel, dir string) error {
 	}
 }
 
+// lookWithin is how long somebody may have the lock of a guardian without being one.
+const lookWithin = 300 * time.Millisecond
+
 // watch takes the place of the guardian; nil: another one has it.
 func (n *Node) watch(ctx context.Context) (*os.File, error) {
-	for end := time.Now().Add(relieveWithin); ; time.Sleep(aliveEvery) {
+	within, every := lookWithin, 10*time.Millisecond // an agent that looks whether there is one has the lock for a moment, and so has one that dies
+	if os.Getenv(relieveVar) != "" {
+		within, every = relieveWithin, aliveEvery
+	}
+	for end := time.Now().Add(within); ; time.Sleep(every) {
 		watch, err := n.folder.tryLock(watchName)
-		if err != nil || watch != nil || os.Getenv(relieveVar) == "" || time.Now().After(end) || ctx.Err() != nil {
+		if err != nil || watch != nil || time.Now().After(end) || ctx.Err() != nil {
 			return watch, err
 		}
 	}

@@ -35,7 +35,7 @@ type entry struct {
 
 func (e entry) memory(n moment) resource.Memory {
 	return resource.Memory{
-		Of: e.Of, Verb: e.Verb, Run: e.Run, By: e.By, Age: e.At.age(n),
+		ID: e.ID, Of: e.Of, Verb: e.Verb, Run: e.Run, By: e.By, Age: e.At.age(n),
 		Ended: e.Ended, Undo: e.Undo, Outcome: e.Outcome,
 	}
 }
@@ -134,7 +134,7 @@ func (n *Node) end(e engine.Edit, found []resource.State, err error) {
 }
 
 // addMemory adds to s what q selects of what the node remembers: for each
-// resource the last thing that was done to it within the window, and what waits.
+// resource the last thing that was done to it, and what waits.
 func (n *Node) addMemory(s resource.State, q resource.Query) {
 	if !slices.ContainsFunc(q, func(s resource.Selector) bool { return s.Kind == resource.KindMemory }) {
 		return
@@ -152,10 +152,8 @@ func (n *Node) addMemory(s resource.State, q resource.Query) {
 	if err != nil {
 		s[resource.MemoryKey("")] = resource.Memory{Broken: err.Error()}
 	}
-	for _, e := range all {
-		if m := e.memory(t); m.Age < engine.DefaultRepeatWindow {
-			add(m)
-		}
+	for _, e := range all { // however old: a run that is taken up again asks what became of its own
+		add(e.memory(t))
 	}
 	records, _ := n.folder.records() // of one that is damaged, whoever must know it is told
 	for _, r := range slices.Backward(records) {

@@ -83,7 +83,7 @@ func TestMemoryOutlivesAgents(t *testing.T) {
 	do(t, remembering(dir, c), down("r1"))
 	c.pass(3 * time.Minute)
 	n := remembering(dir, c)
-	want := resource.Memory{Of: "link eth1", Verb: "down", Run: "r1", By: "ann@ops", Age: 3 * time.Minute, Ended: true}
+	want := resource.Memory{ID: "r1/0", Of: "link eth1", Verb: "down", Run: "r1", By: "ann@ops", Age: 3 * time.Minute, Ended: true}
 	if ms := remembers(t, n); len(ms) != 1 || ms[0] != want {
 		t.Errorf("it remembers %v", ms)
 	}
@@ -99,10 +99,10 @@ func TestMemoryOutlivesAgents(t *testing.T) {
 	repeat.Repeat = true
 	do(t, n, repeat)
 	c.pass(engine.DefaultRepeatWindow)
-	if ms := remembers(t, n); len(ms) != 0 {
+	if ms := remembers(t, n); len(ms) != 2 || ms[1].Run != "r3" || ms[1].Age < engine.DefaultRepeatWindow {
 		t.Errorf("after the window it remembers %v", ms)
 	}
-	do(t, n, down("r4"))
+	do(t, n, down("r4")) // which does not refuse it any more
 }
 
 // An undo is let, and what it took down no other undo takes down again.
@@ -130,7 +130,7 @@ func TestMemoryAndClocks(t *testing.T) {
 		{"set back", func(c *clock) { c.pass(time.Minute); c.Wall = c.Wall.Add(-24 * time.Hour) }, time.Minute},
 		{"another boot", func(c *clock) { c.pass(2 * time.Minute); c.Boot, c.Since = "boot-2", 5*time.Second }, 2 * time.Minute},
 		{"another boot, its clock behind", func(c *clock) { c.Wall = c.Wall.Add(-time.Hour); c.Boot, c.Since = "boot-2", 5*time.Second }, 0},
-		{"another boot, long after", func(c *clock) { c.Wall = c.Wall.Add(time.Hour); c.Boot, c.Since = "boot-2", 5*time.Second }, -1},
+		{"another boot, long after", func(c *clock) { c.Wall = c.Wall.Add(time.Hour); c.Boot, c.Since = "boot-2", 5*time.Second }, time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, now := t.TempDir(), newClock()
@@ -138,15 +138,12 @@ func TestMemoryAndClocks(t *testing.T) {
 			c.then(now)
 			n := remembering(dir, now)
 			ms := remembers(t, n)
-			if c.age < 0 {
-				if len(ms) != 0 {
-					t.Errorf("it remembers %v", ms)
-				}
-				do(t, n, down("r2"))
-				return
-			}
 			if len(ms) != 1 || ms[0].Age != c.age {
 				t.Errorf("it remembers %v, want an age of %s", ms, c.age)
+			}
+			if c.age >= engine.DefaultRepeatWindow {
+				do(t, n, down("r2"))
+				return
 			}
 			refuse(t, n, down("r2"), engine.LimitHit, "of run r1")
 		})

@@ -55,7 +55,7 @@ func (n *Remembering) Apply(ctx context.Context, e engine.Edit) (resource.State,
 	s, err := n.Node.Apply(ctx, e)
 	if err == nil && e.Disrupts != "" {
 		n.done = append(n.done, remembered{
-			resource.Memory{Of: e.Disrupts, Verb: e.Verb, Run: e.Run, By: e.By, Ended: true, Undo: e.Undo}, time.Now(),
+			resource.Memory{ID: e.ID, Of: e.Disrupts, Verb: e.Verb, Run: e.Run, By: e.By, Ended: true, Undo: e.Undo}, time.Now(),
 		})
 	}
 	return s, err

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"runbook/engine"
+	"runbook/engine/journal"
+)
+
+func resumeCommand(stop stopper) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "resume RUN",
+		Short: "Take up a run that ended before it was through",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &engine.Error{Code: engine.Invalid, Cause: "resume needs one run", Hint: "runbook runs lists them"}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			emit, err := f.sink()
+			if err != nil {
+				return err
+			}
+			planning, cancel := stop.whole()
+			defer cancel()
+			run, past, err := pastOf(planning, args[0])
+			if err != nil {
+				return err
+			}
+			s, err := f.takeUp(planning, run, emit)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			s.run.ID, s.run.Past = run.ID, past
+			s.run.Ceilings = s.run.Ceilings.Meet(run.Limits) // it may do no more than it might then
+			if refused := s.run.Refusal(nil); refused != nil {
+				return refused
+			}
+			return s.inJournal(func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
+				return j.Resume(ctx, run.ID, who)
+			}, func() (map[string]engine.NodeState, error) {
+				p, err := s.predict(planning)
+				var states map[string]engine.NodeState
+				if err == nil {
+					states, err = s.carryOut(stop, p, f)
+				}
+				if states == nil { // it did nothing: the nodes are where they were
+					states = s.run.Before()
+				}
+				return states, err
+			})
+		},
+	}
+	f.addInventory(c)
+	f.addRun(c)
+	return c
+}
+
+// pastOf finds a run that has something left, and what became of its nodes.
+func pastOf(ctx context.Context, id string) (engine.RunRecord, map[string]*engine.Past, error) {
+	j, err := journal.Open(journal.DefaultDir())
+	if err != nil {
+		return engine.RunRecord{}, nil, err
+	}
+	defer j.Close() //nolint:errcheck // it was only read
+	run, entries, err := j.Run(ctx, id)
+	if err != nil {
+		return run, nil, err
+	}
+	if j.Held(run.ID) {
+		return run, nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s is still going, in another process", run.ID), Hint: "runbook stop " + run.ID + " ends it"}
+	}
+	if len(run.Nodes) == 0 {
+		return run, nil, engine.Invalid.Errorf("run %s was recorded by an earlier runbook, which did not keep what it takes to go on", run.ID)
+	}
+	by, err := undoneBy(ctx, j, run.ID)
+	if err != nil {
+		return run, nil, err
+	}
+	if by != "" {
+		return run, nil, engine.Invalid.Errorf("run %s was taken back, by run %s: it cannot go on", run.ID, by)
+	}
+	past, err := engine.PastOf(entries)
+	if err != nil {
+		return run, nil, err
+	}
+	for _, n := range run.Nodes {
+		if !past[n].Ended() && !through(run, n) {
+			return run, past, nil
+		}
+	}
+	return run, nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, ending(run))
+}
+
+// through reports whether a run that came to its end found nothing to do on a node.
+func through(run engine.RunRecord, node string) bool {
+	return run.Outcome != nil && run.Outcome.Nodes[node] == string(engine.NodeSame)
+}
+
+// undoneBy is a run that took back any part of the run id, or "".
+func undoneBy(ctx context.Context, j *journal.Journal, id string) (string, error) {
+	runs, err := j.Runs(ctx)
+	for _, r := range runs {
+		if r.Undoes == id && (r.Outcome == nil || len(r.Outcome.Nodes) > 0) {
+			return r.ID, nil
+		}
+	}
+	return "", err
+}
+
+// takeUp opens what the run ran, for the nodes that it was for.
+func (f *runFlags) takeUp(ctx context.Context, run engine.RunRecord, emit func(engine.Event)) (*session, error) {
+	if err := f.sameNodes(run); err != nil {
+		return nil, err
+	}
+	f.selection, f.names = run.Selection, run.Nodes
+	f.reason = or(f.reason, run.Reason)
+	if run.Undoes == "" {
+		if len(run.Source.Files) == 0 {
+			return nil, engine.Internal.Errorf("the journal does not have the text of the runbook of run %s", run.ID)
+		}
+		src := run.Source
+		src.Main = run.Runbook
+		return open(ctx, src, run.Params, f.fleetFlags, emit)
+	}
+	var force []string
+	if names := run.Params[forcedParam]; names != "" {
+		force = strings.Split(names, ",")
+	}
+	_, undo, err := entriesToUndo(ctx, run.Undoes, force)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openProgram(ctx, undo, f.fleetFlags, emit)
+	if err != nil {
+		return nil, err
+	}
+	s.source, s.undoes, s.params = engine.Source{Main: run.Runbook}, run.Undoes, run.Params
+	return s, nil
+}
