@@ -84,8 +84,8 @@ func (t *Tally) print(l Limits, line string) error {
 	return nil
 }
 
-// call charges one call of an operation.
-func (b *Budget) call() error {
+// Call charges one call of an operation.
+func (b *Budget) Call() error {
 	b.calls++
 	if b.calls > b.Limits.N(LimitCallsPerNode) {
 		return b.Limits.Exceeded(LimitCallsPerNode, fmt.Sprintf("this would be call %d on the node", b.calls))

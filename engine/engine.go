@@ -282,6 +282,7 @@ type Call struct {
 	Args json.RawMessage // the operation's fields, canonical: equal calls have equal bytes
 	Op   Operation       // what Args say
 	Pos  string          // file:line:col of the call in the runbook
+	Node string          // of a hook, which has many: the one that is asked
 }
 
 // Program is a runbook that has been read and can be run. It is safe for
@@ -295,6 +296,33 @@ type Program interface {
 	// Usage returns what has been used so far.
 	Usage() Usage
 	Close() error
+}
+
+// The hooks of a runbook: functions that look at the fleet as a whole.
+const (
+	HookBefore = "before" // called once, before the first wave
+	HookGate   = "gate"   // must pass before the first wave, while baking, and after each wave
+	HookAfter  = "after"  // called once, when all waves are through
+)
+
+// Watcher is a [Program] that may have hooks.
+type Watcher interface {
+	// RunHook calls a hook of the header: gate(fleet, p). What it asks goes to h, each
+	// call with the node that it is about.
+	RunHook(ctx context.Context, hook string, f FleetInfo, h Host) error
+}
+
+// FleetInfo is what a hook can know without asking.
+type FleetInfo struct {
+	Nodes []FleetNode // in the order of the rollout
+	Wave  int         // how many waves are through
+	Waves int         // how many there are
+}
+
+// FleetNode is a node and where it stands.
+type FleetNode struct {
+	NodeInfo
+	State NodeState
 }
 
 // Host is what a running script can reach: [Pass] is one.
@@ -323,6 +351,8 @@ type Header struct {
 	Params  []Param `json:"params,omitempty"`
 	Limits  Limits  `json:"limits"`
 	Rollout Rollout `json:"rollout"`
+	// Hooks is where its hooks stand, by their names: file:line:col.
+	Hooks map[string]string `json:"hooks,omitempty"`
 }
 
 // Param is one declared parameter.
@@ -343,7 +373,26 @@ type Rollout struct {
 	// ConfirmWithin is how long a node waits to be reached over a new connection
 	// after a change that may cut it off, before it puts itself back; 0: [DefaultConfirmWithin].
 	ConfirmWithin Duration `json:"confirm_within,omitempty"`
+	// GateEvery is the time between two looks of the gate while a wave bakes; 0: [DefaultGateEvery].
+	GateEvery Duration `json:"gate_every,omitempty"`
+	// Parallel is how many nodes of a wave are changed at a time; 0: as many as runbook can.
+	Parallel int `json:"parallel,omitempty"`
+	// Spread is a variable of the nodes, such as "rack": nodes follow each other so that
+	// those with the same value are as far apart as can be.
+	Spread string `json:"spread,omitempty"`
+	// OnFailure is what becomes of what was changed on a node that fails: "put back",
+	// or "keep". A node that answers otherwise than predicted is put back in any case.
+	OnFailure string `json:"on_failure,omitempty"`
 }
+
+// The values of [Rollout.OnFailure].
+const (
+	FailedPutBack = "put back" // and so is ""
+	FailedKeep    = "keep"
+)
+
+// DefaultGateEvery is the time between two looks of the gate while a wave bakes.
+const DefaultGateEvery = 10 * time.Second
 
 // DefaultConfirmWithin is how long a node that may be cut off waits before it puts itself back.
 const DefaultConfirmWithin = 30 * time.Second

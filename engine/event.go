@@ -14,6 +14,7 @@ const (
 	EventRun       EventKind = "run"       // the run has an id and starts
 	EventWave      EventKind = "wave"      // a wave starts: Text says which nodes
 	EventBake      EventKind = "bake"      // the wait between two waves starts
+	EventGate      EventKind = "gate"      // the hook Op has passed, or has not: Err
 	EventPace      EventKind = "pace"      // Node waits for Text, because of changes_per_minute
 	EventNode      EventKind = "node"      // State of Node has changed
 	EventPrint     EventKind = "print"     // the script printed Text

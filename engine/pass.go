@@ -143,7 +143,7 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 		return nil, p.fatal
 	}
 	named := PlannedChange{Op: c.Name, Args: c.Args, Object: object(c.Op), Pos: c.Pos}
-	if err := p.budget.call(); err != nil {
+	if err := p.budget.Call(); err != nil {
 		return nil, p.fail(named, err)
 	}
 	switch op := c.Op.(type) {

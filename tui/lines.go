@@ -31,12 +31,17 @@ func eventLines(e engine.Event, s Style) []string {
 		return []string{s.bold(e.Text)}
 	case engine.EventBake:
 		return []string{shown("waiting " + e.Text + " before the next wave")}
+	case engine.EventGate:
+		if e.Err != nil {
+			return append([]string{s.wrap(red, e.Op+": not passed")}, prefixed("  ", shownLines(e.Err.Error()))...)
+		}
+		return []string{e.Op + ": passed"}
 	case engine.EventConfirmed:
 		return []string{shown(e.Node) + ": reached over a new connection: the change stays"}
 	case engine.EventPace:
 		return []string{fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text)}
 	case engine.EventPrint:
-		return []string{shown(e.Node + " | " + e.Text)}
+		return []string{shown(e.Node + e.Op + " | " + e.Text)} // a node's, or a hook's
 	case engine.EventUnchanged:
 		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, e.Op))}
 	case engine.EventChange, engine.EventPutBack:

@@ -241,7 +241,37 @@ func planText(w io.Writer, p *engine.Plan, s Style) {
 			fmt.Fprintf(w, "  %s\n", s.line(l))
 		}
 	}
+	for i, l := range hookLines(p) {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintln(w, shown(l))
+	}
 	fmt.Fprintf(w, "\n%s\n", s.wrap(dim, Used(p.Header.Limits, p.Used)))
+}
+
+// hookLines says when the hooks of the runbook look at the fleet.
+func hookLines(p *engine.Plan) []string {
+	r := p.Header.Rollout
+	while := ""
+	if r.Bake > 0 {
+		every := r.GateEvery
+		if every == 0 {
+			every = engine.Duration(engine.DefaultGateEvery)
+		}
+		while = fmt.Sprintf(", every %s while one bakes", every)
+	}
+	var out []string
+	for _, h := range []struct{ name, when string }{
+		{engine.HookBefore, "now, and again before the first wave"},
+		{engine.HookGate, "now, before the first wave" + while + ", and after each"},
+		{engine.HookAfter, "when all waves are through"},
+	} {
+		if pos := p.Header.Hooks[h.name]; pos != "" {
+			out = append(out, fmt.Sprintf("%s looks at the fleet %s (%s)", h.name, h.when, pos))
+		}
+	}
+	return out
 }
 
 // names is a list of nodes, with a count where there are many.
@@ -262,6 +292,12 @@ func planMarkdown(w io.Writer, p *engine.Plan) {
 		}
 		fmt.Fprintf(w, "\n**%s**\n\n%sdiff\n%s\n%s\n", shown(names(g.nodes)), fence, text, fence)
 	}
+	for i, l := range hookLines(p) {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "* %s\n", shown(l))
+	}
 	fmt.Fprintf(w, "\n%s\n", Used(p.Header.Limits, p.Used))
 }
 
@@ -275,6 +311,7 @@ type (
 		Changes int                       `json:"changes"`
 		Nodes   []nodeDoc                 `json:"nodes"`
 		Limits  map[engine.Limit]limitDoc `json:"limits"`
+		Hooks   map[string]string         `json:"hooks,omitempty"` // before, gate, after: where they stand
 	}
 	nodeDoc struct {
 		Node   string        `json:"node"`
@@ -302,7 +339,7 @@ type guardDoc struct {
 }
 
 func planJSON(w io.Writer, p *engine.Plan) error {
-	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used)}
+	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks}
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {

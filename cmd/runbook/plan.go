@@ -48,6 +48,9 @@ func planCommand(stop stopper) *cobra.Command {
 			if refused := s.run.Refusal(p.Nodes); refused != nil {
 				return shown(refused)
 			}
+			if refused := s.run.Watch(ctx); refused != nil {
+				return refused
+			}
 			if out != "" && (len(f.snapshots) > 0 || s.fleet.inventory == ownLab) {
 				of := "snapshots"
 				if s.fleet.inventory == ownLab {

@@ -238,6 +238,11 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		}
 		return nil, refused
 	}
+	watching, cancel := stop.whole()
+	defer cancel()
+	if refused := s.run.Watch(watching); refused != nil {
+		return nil, refused
+	}
 	if err := s.reserve(stop.ctx, p); err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func openProgram(ctx context.Context, program engine.Program, f fleetFlags, emit
 		return nil, err
 	}
 	s.run = &rollout.Run{
-		Program: program, Nodes: s.fleet.nodes, Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
+		Program: program, Nodes: rollout.Spread(s.fleet.nodes, program.Header().Rollout.Spread), Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	if err := s.obey(f); err != nil {

@@ -43,6 +43,7 @@ type application struct {
 	code     engine.Code
 	first    *engine.Error // that decided code
 	stopped  bool          // no further node starts
+	watched  bool          // what must pass before the first change has passed
 }
 
 // Apply does what plans hold to the nodes, wave by wave, and returns how that
@@ -84,10 +85,20 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 			}
 		}
 		start = end
-		if i > 0 && !a.bake(ctx, time.Duration(h.Rollout.Bake), wave) {
+		if i > 0 && !a.bake(ctx, i, len(ends), wave) {
 			break
 		}
+		if !a.watched && pending(wave) && !(a.gate(ctx, engine.HookBefore, i, len(ends)) && a.gate(ctx, engine.HookGate, i, len(ends))) {
+			break
+		}
+		a.watched = a.watched || pending(wave)
 		a.wave(ctx, i+1, len(ends), wave)
+		if pending(wave) && !a.gate(ctx, engine.HookGate, i+1, len(ends)) {
+			break
+		}
+	}
+	if a.watched {
+		a.gate(ctx, engine.HookAfter, len(ends), len(ends))
 	}
 	return a.states, a.outcome()
 }
@@ -126,22 +137,34 @@ func (a *application) outcome() *engine.Error {
 	return &e
 }
 
-// bake waits between two waves, where the wave to come has something to do.
-// It reports whether the run goes on.
-func (a *application) bake(ctx context.Context, d time.Duration, next []*engine.NodePlan) bool {
+// bake waits between two waves, where the wave to come has something to do, and
+// looks at the gate meanwhile. wave is how many are through. It reports whether the run goes on.
+func (a *application) bake(ctx context.Context, wave, waves int, next []*engine.NodePlan) bool {
 	if !a.goesOn(ctx) {
 		return false
 	}
-	if d == 0 || !pending(next) {
+	r := a.Program.Header().Rollout
+	if r.Bake == 0 || !pending(next) {
 		return true
 	}
-	a.Tell(engine.Event{Kind: engine.EventBake, Text: d.String()})
-	select {
-	case <-ctx.Done():
-	case <-a.Stop:
-	case <-time.After(d):
+	a.Tell(engine.Event{Kind: engine.EventBake, Text: r.Bake.String()})
+	every := time.Duration(r.GateEvery)
+	if every == 0 {
+		every = engine.DefaultGateEvery
 	}
-	return a.goesOn(ctx)
+	for end := time.Now().Add(time.Duration(r.Bake)); ; {
+		select {
+		case <-ctx.Done():
+		case <-a.Stop:
+		case <-time.After(min(every, time.Until(end))):
+		}
+		if !a.gate(ctx, engine.HookGate, wave, waves) {
+			return false
+		}
+		if !time.Now().Before(end) {
+			return true
+		}
+	}
 }
 
 func pending(plans []*engine.NodePlan) bool {
@@ -278,7 +301,11 @@ func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
 }
 
 func (a *application) parallel(ctx context.Context, wave int, todo []*engine.NodePlan) {
-	each(len(todo), func(i int) {
+	at := parallel
+	if n := a.Program.Header().Rollout.Parallel; n > 0 {
+		at = min(at, n)
+	}
+	each(len(todo), at, func(i int) {
 		a.paced(ctx, wave, todo[i])
 	})
 }
@@ -370,6 +397,11 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	}
 	a.count(err) // first of all: no further node starts while this one is put back
 	changed := pass.Changed()
+	if a.keeps(err) && changed > 0 && pass.GuardedUntil().IsZero() {
+		err.Left = fmt.Sprintf("changes that it keeps, as on_failure says: %d", changed)
+		a.end(p.Node, engine.NodeFailed, err)
+		return
+	}
 	within := putBackWithin + time.Duration(changed)*putBackEach
 	until := pass.GuardedUntil()
 	if !until.IsZero() {
@@ -405,6 +437,15 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	default:
 		a.end(p.Node, state, err)
 	}
+}
+
+// keeps reports whether a node that failed with err is left with what was changed on it.
+func (a *application) keeps(err *engine.Error) bool {
+	switch err.Code {
+	case engine.Differs, engine.Interrupted, engine.Internal:
+		return false
+	}
+	return a.Program.Header().Rollout.OnFailure == engine.FailedKeep
 }
 
 // end moves a node to its last state, and records that. Where it cannot be

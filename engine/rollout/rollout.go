@@ -89,7 +89,7 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 		limits.Exceeded(engine.LimitDuration, "predicting has taken longer than the run may"))
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
-	each(len(r.Nodes), func(i int) { plans[i] = r.foresee(ctx, r.Nodes[i]) })
+	each(len(r.Nodes), parallel, func(i int) { plans[i] = r.foresee(ctx, r.Nodes[i]) })
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return plans, context.Canceled
 	}
@@ -378,7 +378,7 @@ func (f *fleet) close() {
 	for _, n := range f.nodes {
 		nodes = append(nodes, n)
 	}
-	each(len(nodes), func(i int) { nodes[i].Close() })
+	each(len(nodes), parallel, func(i int) { nodes[i].Close() })
 	f.nodes = nil
 }
 
@@ -471,10 +471,10 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// each calls f(0) … f(n-1), at most parallel at a time, and waits for all.
-func each(n int, f func(int)) {
+// each calls f(0) … f(n-1), so many at a time, and waits for all.
+func each(n, at int, f func(int)) {
 	var g errgroup.Group
-	g.SetLimit(parallel)
+	g.SetLimit(at)
 	for i := range n {
 		g.Go(func() error { f(i); return nil })
 	}

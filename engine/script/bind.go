@@ -45,7 +45,7 @@ func cutLast(name string) (domain, method string, dotted bool) {
 }
 
 // call makes the operation and has the controller do it.
-func (b *binding) call(s *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+func (b *binding) call(s *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	op, err := b.bind(args, kwargs)
 	if err == nil {
 		err = engine.Validate(op)
@@ -62,7 +62,7 @@ func (b *binding) call(s *starlark.Thread, _ *starlark.Builtin, args starlark.Tu
 		e.Code = engine.LimitHit
 		return nil, e
 	}
-	answer, err := threadOf(s).ask(frame{Type: tCall, Name: b.name, Value: raw, Pos: here(s)})
+	answer, err := threadOf(s).ask(frame{Type: tCall, Name: b.name, Value: raw, Pos: here(s), On: asked(fn)})
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func (ev *evaluator) check(t *thread, f frame) {
 			return err
 		}
 		if !slices.ContainsFunc(found, func(f lint.Finding) bool { return lint.Rules[f.Rule].Level == lint.Error }) {
-			if _, _, err := l.main(); err != nil {
+			if _, _, _, err := l.main(); err != nil {
 				found = append(found, atLoad(l, failure(err)))
 			}
 		}
@@ -138,7 +138,7 @@ func (ev *evaluator) language(l *loader) lint.Language {
 		Builtins: map[string][]string{
 			"runbook": {"params?", "limits?", "rollout?"},
 			"limits":  {},
-			"rollout": {"waves?", "bake?", "max_failures?", "confirm_within?"},
+			"rollout": {"waves?", "bake?", "max_failures?", "confirm_within?", "gate_every?", "parallel?", "spread?", "on_failure?"},
 			"expect":  {"cond", "msg"}, "fail": {"msg"}, "attempt": {"fn"}, "retry": {"times", "delay", "fn"},
 		},
 		Operations: ev.ops.Names(),

@@ -27,14 +27,23 @@ type conversation struct {
 }
 
 func (c *conversation) run(ctx context.Context) *engine.Error {
-	vars, err := json.Marshal(c.node.Vars)
+	n, err := nodeOf(c.node)
 	if err != nil {
-		return engine.Invalid.Errorf("the variables of node %s: %w", c.node.Name, err)
+		return err
+	}
+	return c.converse(ctx, frame{Type: tRun, Node: n})
+}
+
+// nodeOf is what a script is told of a node.
+func nodeOf(n engine.NodeInfo) (*nodeFrame, *engine.Error) {
+	vars, err := json.Marshal(n.Vars)
+	if err != nil {
+		return nil, engine.Invalid.Errorf("the variables of node %s: %w", n.Name, err)
 	}
 	if len(vars) > maxFrame/2 {
-		return engine.Invalid.Errorf("the variables of node %s have %d bytes, and a script can take %d", c.node.Name, len(vars), maxFrame/2)
+		return nil, engine.Invalid.Errorf("the variables of node %s have %d bytes, and a script can take %d", n.Name, len(vars), maxFrame/2)
 	}
-	return c.converse(ctx, frame{Type: tRun, Node: &nodeFrame{Name: c.node.Name, Groups: c.node.Groups, Vars: vars}})
+	return &nodeFrame{Name: n.Name, Groups: n.Groups, Vars: vars}, nil
 }
 
 // converse gives the script its first turn and answers it to its end.
@@ -130,7 +139,7 @@ func (c *conversation) call(ctx context.Context, f frame) (frame, error) {
 		return frame{}, fmt.Errorf("call of %q at %s: %w", f.Name, f.Pos, err)
 	}
 	c.p.calls.Add(1)
-	v, err := c.host.Do(ctx, engine.Call{Name: f.Name, Args: args, Op: op, Pos: f.Pos})
+	v, err := c.host.Do(ctx, engine.Call{Name: f.Name, Args: args, Op: op, Pos: f.Pos, Node: f.On})
 	if err != nil {
 		return c.failed(f, err), nil
 	}

@@ -73,6 +73,7 @@ type evaluator struct {
 
 	loaded  chan struct{} // closed when runFunc is set
 	runFunc *starlark.Function
+	hooks   map[string]*starlark.Function
 	tests   map[string]*starlark.Function // of a test file
 
 	covering sync.Mutex
@@ -124,7 +125,7 @@ func (ev *evaluator) serve(in io.Reader) error {
 			}
 			ev.pool.renew()
 		case tRun:
-			go ev.run(ev.start(f.Run), f.Node, ev.params)
+			go ev.run(ev.start(f.Run), f, ev.params)
 		case tAnswer, tCancel:
 			ev.mu.Lock()
 			t := ev.threads[f.Run]
@@ -168,7 +169,7 @@ func (ev *evaluator) load(t *thread, f frame) {
 		l.coverLines()
 	}
 	done.Err = t.guard(func() error {
-		header, run, err := l.main()
+		header, run, hooks, err := l.main()
 		if err != nil {
 			return err
 		}
@@ -176,7 +177,7 @@ func (ev *evaluator) load(t *thread, f frame) {
 			return err
 		}
 		done.Pos = run.Position().String()
-		ev.runFunc = run
+		ev.runFunc, ev.hooks = run, hooks
 		close(ev.loaded)
 		return nil
 	})
@@ -184,12 +185,15 @@ func (ev *evaluator) load(t *thread, f frame) {
 	ev.finish(t, done)
 }
 
-// run calls run(node, p).
-func (ev *evaluator) run(t *thread, n *nodeFrame, params starlark.Value) {
+// run calls run(node, p), or a hook: gate(fleet, p).
+func (ev *evaluator) run(t *thread, f frame, params starlark.Value) {
 	<-ev.loaded
-	t.star.Name = n.Name
 	e := t.guard(func() error {
-		node, err := ev.node(n)
+		if f.Fleet != nil {
+			return ev.hook(t, f, params)
+		}
+		t.star.Name = f.Node.Name
+		node, err := ev.node(f.Node)
 		if err != nil {
 			return err
 		}
@@ -217,6 +221,9 @@ func (ev *evaluator) node(n *nodeFrame) (starlark.Value, error) {
 		"name":   starlark.String(n.Name),
 		"groups": starlark.NewList(groups),
 		"vars":   v,
+	}
+	if n.State != "" {
+		fields["state"] = starlark.String(n.State)
 	}
 	for name, op := range ev.nodeOps {
 		fields[name] = op

@@ -37,7 +37,7 @@ const (
 	tTest   frameType = "test"   // call the test function Name
 	tLimits frameType = "limits" // Limits hold from now on
 	tParams frameType = "params" // Value holds the parameters
-	tRun    frameType = "run"    // call run(node, p) for Node
+	tRun    frameType = "run"    // call run(node, p) for Node, or the hook Name for Fleet
 	tAnswer frameType = "answer" // to question Seq: Value or Text, or Err
 	tCancel frameType = "cancel" // nobody waits for this run any more
 
@@ -62,6 +62,8 @@ type frame struct {
 	Delay engine.Duration `json:"delay,omitempty"`
 	Value json.RawMessage `json:"value,omitempty"`
 	Node  *nodeFrame      `json:"node,omitempty"`
+	Fleet *fleetFrame     `json:"fleet,omitempty"` // of a run that is a hook's: Name says which
+	On    string          `json:"on,omitempty"`    // of a hook's call: the node that it is about
 
 	Cover   bool            `json:"cover,omitempty"`   // of a start: count the lines that are reached
 	Lines   json.RawMessage `json:"lines,omitempty"`   // of done: those that can be reached,
@@ -75,6 +77,13 @@ type nodeFrame struct {
 	Name   string          `json:"name"`
 	Groups []string        `json:"groups,omitempty"`
 	Vars   json.RawMessage `json:"vars,omitempty"`
+	State  string          `json:"state,omitempty"` // to a hook
+}
+
+type fleetFrame struct {
+	Nodes []*nodeFrame `json:"nodes"`
+	Wave  int          `json:"wave"`
+	Waves int          `json:"waves"`
 }
 
 // errorFrame is an error on its way. An error of the controller stays there:

@@ -36,7 +36,7 @@ func FuzzSource(f *testing.F) {
 		time.AfterFunc(5*time.Second, func() { th.end(invalid("", "it hangs")) })
 		var run *starlark.Function
 		failed := th.guard(func() (err error) {
-			_, run, err = newLoader(th, "books", "main.star").main()
+			_, run, _, err = newLoader(th, "books", "main.star").main()
 			return err
 		})
 		if failed == nil {

@@ -150,11 +150,13 @@ func bound(info engine.LimitInfo, v starlark.Value) (int64, error) {
 func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	r := engine.Rollout{MaxFailures: defaultRollout.MaxFailures}
 	var waves *starlark.List
-	bake, within := defaultRollout.Bake.String(), engine.DefaultConfirmWithin.String()
+	bake, within, every := defaultRollout.Bake.String(), engine.DefaultConfirmWithin.String(), ""
+	var parallel starlark.Value
 	if len(args) > 0 {
 		return nil, invalid("", `rollout: name the arguments: rollout(waves = ["1", "100%%"])`)
 	}
-	if err := unpack("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures, "confirm_within?", &within); err != nil {
+	if err := unpack("rollout", args, kwargs, "waves?", &waves, "bake?", &bake, "max_failures?", &r.MaxFailures, "confirm_within?", &within,
+		"gate_every?", &every, "parallel?", &parallel, "spread?", &r.Spread, "on_failure?", &r.OnFailure); err != nil {
 		return nil, err
 	}
 	if waves == nil {
@@ -180,6 +182,22 @@ func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tupl
 		return nil, invalid("", "rollout: confirm_within: %v", err)
 	}
 	r.ConfirmWithin = engine.Duration(d)
+	if every != "" {
+		if d, err = parseDuration(every); err != nil {
+			return nil, invalid("", "rollout: gate_every: %v", err)
+		}
+		if r.GateEvery = engine.Duration(d); r.GateEvery == 0 { // which would mean the default
+			return nil, invalid("", "rollout: gate_every must be at least %s, got 0s", minGateEvery)
+		}
+	}
+	if parallel != nil {
+		n, isInt := parallel.(starlark.Int)
+		i, small := n.Int64()
+		if !isInt || !small || i < 1 || i > 100_000 {
+			return nil, invalid("", "rollout: parallel: want how many nodes are changed at a time, from 1 on, got %s", describe(parallel))
+		}
+		r.Parallel = int(i)
+	}
 	if err := checkRollout(&r); err != nil {
 		return nil, invalid("", "%v", err)
 	}

@@ -45,45 +45,56 @@ func newLoader(t *thread, dir, name string) *loader {
 func (l *loader) shown(name string) string { return path.Join(l.dir, name) }
 
 // main loads the main file and returns what it declares.
-func (l *loader) main() (*engine.Header, *starlark.Function, error) {
+func (l *loader) main() (*engine.Header, *starlark.Function, map[string]*starlark.Function, error) {
 	globals, err := l.load(l.name, "")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	top := l.shown(l.name) + ":1:1"
 	h := l.header.header
 	if h == nil {
 		e := invalid(top, "the runbook has no header")
 		e.Hint = "call runbook(params = {…}, limits = limits(…)) at its top level"
-		return nil, nil, e
+		return nil, nil, nil, e
 	}
 	h.Doc = l.doc
-	run, err := l.runFunc(globals)
-	return h, run, err
-}
-
-// runFunc returns the function run, if globals hold nothing that would be
-// silently ignored.
-func (l *loader) runFunc(globals starlark.StringDict) (*starlark.Function, error) {
-	v, ok := globals["run"]
-	if !ok {
+	run, err := l.function(globals, "run", "def run(node, p)")
+	if err == nil && run == nil {
 		e := invalid(l.header.pos, "the runbook has no function run")
 		e.Hint = "def run(node, p): is called for each node"
-		return nil, e
+		err = e
 	}
-	run, ok := v.(*starlark.Function)
-	if !ok {
-		return nil, invalid(l.header.pos, "run is %s, and must be a function: def run(node, p)", describe(v))
-	}
-	if run.NumParams() != 2 || run.NumKwonlyParams() > 0 || run.HasVarargs() || run.HasKwargs() {
-		return nil, invalid(run.Position().String(), "run must have two parameters: def run(node, p)")
-	}
-	for _, name := range []string{"gate", "before", "after"} {
-		if f, ok := globals[name].(*starlark.Function); ok {
-			return nil, invalid(f.Position().String(), "%s is not supported yet", name)
+	hooks := map[string]*starlark.Function{}
+	for _, name := range []string{engine.HookBefore, engine.HookGate, engine.HookAfter} {
+		var f *starlark.Function
+		if err == nil {
+			f, err = l.function(globals, name, "def "+name+"(fleet, p)")
+		}
+		if f != nil {
+			if h.Hooks == nil {
+				h.Hooks = map[string]string{}
+			}
+			hooks[name], h.Hooks[name] = f, f.Position().String()
 		}
 	}
-	return run, nil
+	return h, run, hooks, err
+}
+
+// function returns the function called name of globals, or nil. What has its name and is none
+// would be silently ignored, and is an error.
+func (l *loader) function(globals starlark.StringDict, name, want string) (*starlark.Function, error) {
+	v, ok := globals[name]
+	if !ok {
+		return nil, nil
+	}
+	f, ok := v.(*starlark.Function)
+	if !ok {
+		return nil, invalid(l.header.pos, "%s is %s, and must be a function: %s", name, describe(v), want)
+	}
+	if f.NumParams() != 2 || f.NumKwonlyParams() > 0 || f.HasVarargs() || f.HasKwargs() {
+		return nil, invalid(f.Position().String(), "%s must have two parameters: %s", name, want)
+	}
+	return f, nil
 }
 
 // load returns the globals of the file called name, which is loaded at pos.

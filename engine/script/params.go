@@ -218,6 +218,12 @@ func checkHeader(h *engine.Header) error {
 			return fmt.Errorf("parameter %q: %w", p.Name, err)
 		}
 	}
+	for name, pos := range h.Hooks {
+		if name != engine.HookBefore && name != engine.HookGate && name != engine.HookAfter || pos == "" {
+			return fmt.Errorf("there is no hook %q", name)
+		}
+		h.Hooks[name] = clean(pos)
+	}
 	return checkRollout(&h.Rollout)
 }
 
@@ -255,6 +261,9 @@ const (
 	maxConfirm = engine.Duration(10 * time.Minute)
 )
 
+// A gate that looks all the time would be a load itself.
+const minGateEvery = engine.Duration(time.Second)
+
 // checkRollout accepts waves that grow: numbers of nodes first, then
 // percentages, for which is the larger of the two depends on the fleet. It
 // adds the last wave, every node, where it is left out.
@@ -285,6 +294,15 @@ func checkRollout(r *engine.Rollout) error {
 		return fmt.Errorf("rollout: max_failures must not be negative, got %d", r.MaxFailures)
 	case r.ConfirmWithin != 0 && (r.ConfirmWithin < minConfirm || r.ConfirmWithin > maxConfirm):
 		return fmt.Errorf("rollout: confirm_within must be from %s to %s, got %s", minConfirm, maxConfirm, r.ConfirmWithin)
+	case r.GateEvery != 0 && r.GateEvery < minGateEvery:
+		return fmt.Errorf("rollout: gate_every must be at least %s, got %s", minGateEvery, r.GateEvery)
+	case r.Parallel < 0:
+		return fmt.Errorf("rollout: parallel must be at least 1, got %d", r.Parallel)
+	case len(r.Spread) > maxText:
+		return fmt.Errorf("rollout: spread is too long for the name of a variable")
+	case r.OnFailure != "" && r.OnFailure != engine.FailedPutBack && r.OnFailure != engine.FailedKeep:
+		return fmt.Errorf("rollout: on_failure must be %q or %q, got %q", engine.FailedPutBack, engine.FailedKeep, clean(r.OnFailure))
 	}
+	r.Spread = clean(r.Spread)
 	return nil
 }

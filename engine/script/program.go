@@ -236,19 +236,24 @@ func (p *Program) bindLocked(args map[string]string) error {
 // Run implements [engine.Program]. Where [Program.Bind] has not been called,
 // the parameters have their defaults.
 func (p *Program) Run(ctx context.Context, node engine.NodeInfo, h engine.Host) error {
-	p.bind.Lock()
-	if !p.bound {
-		if err := p.bindLocked(nil); err != nil {
-			p.bind.Unlock()
-			return err
-		}
+	if err := p.bindDefaults(); err != nil {
+		return err
 	}
-	p.bind.Unlock()
 	c := conversation{p: p, node: node, host: h, pos: p.runPos}
 	if err := c.run(ctx); err != nil { // not returned as it is: a nil *Error is not a nil error
 		return err
 	}
 	return nil
+}
+
+// bindDefaults gives the parameters their defaults, if nobody has called [Program.Bind].
+func (p *Program) bindDefaults() error {
+	p.bind.Lock()
+	defer p.bind.Unlock()
+	if p.bound {
+		return nil
+	}
+	return p.bindLocked(nil)
 }
 
 // Close ends the evaluator. Runs that are going on end with an error.

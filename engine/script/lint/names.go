@@ -114,6 +114,9 @@ func (c *checker) roles() {
 				c.mark(c.node, parameter(d.Params[0]))
 				c.mark(c.params, parameter(d.Params[1]))
 			}
+			if entry[d.Name.Name] && d.Name.Name != "run" && c.main && len(d.Params) == 2 { // a hook
+				c.mark(c.params, parameter(d.Params[1]))
+			}
 		}
 	}
 	for changed := true; changed; { // a helper may hand them on

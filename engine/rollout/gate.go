@@ -1,0 +1,158 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"runbook/engine"
+)
+
+// This file calls the hooks of a runbook: before, gate and after. They see the
+// whole fleet and change nothing on it.
+
+// hook calls the hook of that name, if the runbook has it, and tells how that ended. wave
+// is how many waves of waves are through. The error is a gate's, unless it is a limit's or the operator's.
+func (r *Run) hook(ctx context.Context, name string, states map[string]engine.NodeState, wave, waves int) *engine.Error {
+	program, can := r.Program.(engine.Watcher)
+	if !can || r.Program.Header().Hooks[name] == "" {
+		return nil
+	}
+	f := engine.FleetInfo{Wave: wave, Waves: waves}
+	for _, n := range r.Nodes {
+		state := states[n.Name]
+		if state == "" {
+			state = engine.NodeUntried
+		}
+		f.Nodes = append(f.Nodes, engine.FleetNode{NodeInfo: n, State: state})
+	}
+	h := &watching{run: r, hook: name, budget: engine.Budget{Limits: r.Limits()}, nodes: map[string]bool{}}
+	for _, n := range r.Nodes {
+		h.nodes[n.Name] = true
+	}
+	err := program.RunHook(ctx, name, f, h)
+	var e *engine.Error
+	if err != nil {
+		e = failedHook(ctx, name, err)
+	}
+	r.Tell(engine.Event{Kind: engine.EventGate, Op: name, Wave: wave, Err: e})
+	return e
+}
+
+// failedHook is err as the error of a hook.
+func failedHook(ctx context.Context, name string, err error) *engine.Error {
+	if ctx.Err() != nil {
+		err = ended(ctx, err)
+	}
+	e := *engine.AsError(err)
+	switch e.Code {
+	case engine.Invalid, engine.LimitHit, engine.Internal, engine.Interrupted:
+	default:
+		e.Code = engine.GateFailed
+	}
+	e.Cause = name + ": " + e.Cause
+	return &e
+}
+
+// watching is what a hook can reach: every node of the run, to look at it.
+type watching struct {
+	run    *Run
+	hook   string
+	budget engine.Budget
+	nodes  map[string]bool
+}
+
+// Do implements [engine.Host].
+func (h *watching) Do(ctx context.Context, c engine.Call) (any, error) {
+	v, err := h.look(ctx, c)
+	if err == nil {
+		return v, nil
+	}
+	e := *engine.AsError(err)
+	e.Pos, e.Node = c.Pos, c.Node
+	if e.Op == "" {
+		e.Op = c.Name
+	}
+	var refused *engine.NodeError
+	if errors.As(err, &refused) { // the script may handle it
+		e.Code, e.Kernel = engine.Unreachable, refused.Words
+	}
+	return nil, &e
+}
+
+func (h *watching) look(ctx context.Context, c engine.Call) (any, error) {
+	if err := h.budget.Call(); err != nil {
+		return nil, err
+	}
+	probe, looks := c.Op.(engine.Probe)
+	switch {
+	case !looks:
+		return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("%s changes a node, and %s may only look", c.Name, h.hook), Hint: "run(node, p) is what changes nodes"}
+	case !h.nodes[c.Node]:
+		return nil, engine.Invalid.Errorf("%q is no node of this run", c.Node)
+	}
+	n, err := h.run.fleet.node(ctx, h.run.Dialer, c.Node)
+	if err != nil {
+		return nil, err
+	}
+	return probe.Look(ctx, n)
+}
+
+// Print implements [engine.Host].
+func (h *watching) Print(_, line string) error {
+	h.run.Tell(engine.Event{Kind: engine.EventPrint, Op: h.hook, Text: line})
+	return nil
+}
+
+// Sleep implements [engine.Host].
+func (h *watching) Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// Watch calls the hooks that must pass before anything is changed, as they are
+// called again right before that. The error refuses the run.
+func (r *Run) Watch(ctx context.Context) *engine.Error {
+	ends, err := Waves(r.Program.Header().Rollout.Waves, len(r.Nodes))
+	if err != nil {
+		return engine.Invalid.Errorf("%w", err)
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, r.deadline, r.Limits().Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
+	defer cancel()
+	for _, name := range []string{engine.HookBefore, engine.HookGate} {
+		if e := r.hook(ctx, name, r.Before(), 0, len(ends)); e != nil {
+			e.Left = engine.NothingChanged
+			return e
+		}
+	}
+	return nil
+}
+
+// gate calls a hook between waves. It reports whether the run goes on.
+func (a *application) gate(ctx context.Context, name string, wave, waves int) bool {
+	if !a.goesOn(ctx) {
+		return false
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline, a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
+	defer cancel()
+	a.mu.Lock()
+	states := map[string]engine.NodeState{}
+	for n, s := range a.states {
+		states[n] = s
+	}
+	a.mu.Unlock()
+	e := a.hook(ctx, name, states, wave, waves)
+	if e == nil {
+		return true
+	}
+	if e.Code == engine.Invalid && a.watched { // a script that is wrong, found out too late to say that nothing was changed
+		e.Code = engine.GateFailed
+	}
+	a.quit(e)
+	return false
+}
