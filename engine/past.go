@@ -320,12 +320,12 @@ func (p *Pass) noteLook(c PlannedChange, value any, failed error) {
 	if failed != nil && !errors.As(failed, &l.Refused) {
 		return // it ends the pass
 	}
-	var err error
+	var err1, err2 error
 	if failed == nil {
-		l.Value, err = json.Marshal(value)
+		l.Value, err1 = json.Marshal(value)
 	}
 	e := p.entry(EntryLook, p.next)
-	if e.Data, err = json.Marshal(l); err == nil {
+	if e.Data, err2 = json.Marshal(l); err1 == nil && err2 == nil { // or the script is told so anyway
 		e.Op, e.Pos = c.Title(), c.Pos
 		p.looks = append(p.looks, e)
 	}
