@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -110,7 +111,7 @@ runbook(
         "round": param.int("second number of the destinations"),
         "count": param.int("how many"),
     },
-    limits = limits(nodes = 500, changes_per_node = 100, changes = 50000, nodes_per_hour = 100000, changes_per_hour = 1000000, changes_per_minute = 100000),
+    limits = limits(nodes = 5000, changes_per_node = 100, changes = 50000, nodes_per_hour = 100000, changes_per_hour = 1000000, changes_per_minute = 100000),
     rollout = rollout(waves = ["100%"]),
 )
 
@@ -273,6 +274,15 @@ func (b *bench) memory(nodes int) error {
 		return err
 	}
 	fmt.Printf("\n%-34s %6d KB  for each node beyond the first (wanted: at most 300)\n", "controller", (many-few)/(nodes-1))
+	one, err := b.simulated(1)
+	if err != nil {
+		return err
+	}
+	all, err := b.simulated(manySimulated)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-34s %6d KB  for each of %d simulated nodes that were changed (wanted: at most 300)\n", "controller", (all-one)/(manySimulated-1), manySimulated)
 	fmt.Printf("%-34s %6.1f MB  the largest of %d (wanted: at most 15)\n", "agent, resident", float64(agent)/1024, nodes)
 	for _, arch := range []string{"amd64", "arm64"} {
 		if st, err := os.Stat("cmd/runbook/agents/linux-" + arch + ".gz"); err == nil {
@@ -280,6 +290,20 @@ func (b *bench) memory(nodes int) error {
 		}
 	}
 	return nil
+}
+
+// manySimulated is how many nodes are simulated to see what a large fleet takes.
+const manySimulated = 2000
+
+// simulated changes n simulated nodes and returns the most that the controller was
+// resident, the nodes included, in KB.
+func (b *bench) simulated(n int) (int, error) {
+	cmd := exec.Command(b.exe, "run", "--lab", strconv.Itoa(n), "--yes", filepath.Join(b.dir, "routes.star"), "round=1", "count=1")
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+b.dir, "RUNBOOK_LAB=sim")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("%d simulated nodes: %w\n%s", n, err, out)
+	}
+	return int(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss), nil
 }
 
 // resident starts a run that waits for an answer and returns the resident size

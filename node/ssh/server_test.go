@@ -4,6 +4,7 @@ package ssh
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto"
@@ -54,6 +55,8 @@ type setup struct {
 	config string // lines of sshd_config
 	script string // run as root in the mount namespace, before sshd
 	user   string // a user besides root, with number 54321
+
+	startups string // MaxStartups; "": 100
 }
 
 // startServer starts an sshd and stops it when the test ends.
@@ -85,9 +88,9 @@ PidFile none
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-MaxStartups 100
-%s
-`, s.port, s.dir, set.config))
+MaxStartups %[4]s
+%[3]s
+`, s.port, s.dir, set.config, cmp.Or(set.startups, "100")))
 	script := fmt.Sprintf(`set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run

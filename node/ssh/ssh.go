@@ -123,16 +123,48 @@ func (c *connection) close() {
 	})
 }
 
-// dial connects to the host that s describes. depth counts the jumps behind it.
+// dial connects to the host that s describes. depth counts the jumps behind it. A
+// server that turns a connection away before hands are shaken is asked again.
 func dial(ctx context.Context, t Target, s settings, depth int) (*connection, error) {
+	for try := 1; ; try++ {
+		c, err := dialOnce(ctx, t, s, depth)
+		if try == tries || !turnedAway(err) {
+			return c, err
+		}
+		select {
+		case <-time.After(time.Duration(try) * turnedAwayWait):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func dialOnce(ctx context.Context, t Target, s settings, depth int) (*connection, error) {
 	keys, err := hostKeysFor(s)
 	if err != nil {
 		return nil, err
 	}
+	leave := func() {}
+	if s.jump == "" { // behind a jump host the way there comes first, or two could wait for each other
+		if leave, err = entries.enter(ctx, s.door()); err != nil {
+			return nil, fmt.Errorf("%s was not asked in time: %w", s.addr(), err)
+		}
+	}
 	conn, under, err := connect(ctx, t, s, depth)
+	if err == nil && s.jump != "" {
+		if leave, err = entries.enter(ctx, s.door()); err != nil {
+			conn.Close()
+			for _, f := range under {
+				f()
+			}
+			return nil, fmt.Errorf("%s was not asked in time: %w", s.addr(), err)
+		}
+	}
 	if err != nil {
+		leave()
 		return nil, err
 	}
+	defer leave()
 	eager := &eagerConn{Conn: conn}
 	conn = eager
 	undo := func() {

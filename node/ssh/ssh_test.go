@@ -408,6 +408,25 @@ func TestJumpHostIsShared(t *testing.T) {
 	unreachable(t, err, "connection refused")
 }
 
+// A server that turns away every connection beyond the tenth that has not shown who it
+// is yet is reached by sixty at the same time.
+func TestMaxStartupsIsRespected(t *testing.T) {
+	s := startServer(t, setup{startups: "10:100:10"})
+	to := s.target(t)
+	var all sync.WaitGroup
+	for range 60 {
+		all.Go(func() {
+			if _, err := reach(t, to); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := len(entries.doors); n != 0 {
+		t.Errorf("%d servers are still being entered", n)
+	}
+}
+
 // countingProxy passes connections on to an address, and counts them.
 func countingProxy(t *testing.T, to string) (string, *atomic.Int32) {
 	t.Helper()
