@@ -299,7 +299,7 @@ func builtinAttacks() []attack {
 	add("argument that holds itself", `nested more`, "l = []\nl.append(l)\nnode.echo(l)")
 	add("argument that is a large number", `out of range`, "node.echo(1 << 500)")
 	add("argument that is a large dict", `can take|`+overAny, "node.echo({str(i): 'x' for i in range(400000)})")
-	add("argument with 200,000 hops", `can take|`+overTime, "node.route.add(dst = '10.0.0.0//8', hops = [{'via': '10.0.0.1'}] * 200000)")
+	add("argument with 200,000 hops", `can take|`+overTime, "node.route.add(dst = '10.0.0.0/8', hops = [{'via': '10.0.0.1'}] * 200000)")
 	add("arguments by the thousand", `takes|unexpected`, "node.facts(*range(100000))")
 	add("keywords by the thousand", `unexpected argument`, "node.facts(**{'k%d' % i: i for i in range(100000)})")
 	add("keyword of a megabyte", `unexpected argument`, "node.facts(**{'k' * 1000000: 1})")
