@@ -549,6 +549,29 @@ func TestDriftSeesWhatAPlanDoes(t *testing.T) {
 	}
 }
 
+// A call that finds nothing to do looks at less than one that has something to
+// do. What it did not look at is not gone, and is not shown as drift.
+func TestDriftIsOfWhatBothHaveLookedAt(t *testing.T) {
+	w := newWorld(t)
+	add := call(t, "route.add", addRoute)
+	if err := w.predict(add); err != nil {
+		t.Fatal(err)
+	}
+	was := w.plan
+	made := was.Steps[0].Edit.Diff()
+	if len(made) != 1 || len(was.Steps[0].Edit.Before) == 0 {
+		t.Fatalf("the prediction rests on %v and makes %v", was.Steps[0].Edit.Before, made)
+	}
+	w.add(made[0].After.(resource.Route))
+	if err := w.predict(add); err != nil {
+		t.Fatal(err)
+	}
+	d, same := was.Drift(w.plan)
+	if same || len(d) != 1 || d[0].Key != made[0].Key || d[0].Before != nil {
+		t.Errorf("a plan that was applied already: same is %v, and the drift\n%s", same, d)
+	}
+}
+
 // A script may wait between two changes: the first is made before it waits.
 func TestSleepBetweenChanges(t *testing.T) {
 	w := newWorld(t)

@@ -98,7 +98,8 @@ func (p *NodePlan) Changes() []PlannedChange {
 
 // Drift compares an earlier prediction, p, with a later one. same means that now
 // can be done in p's place: it makes the same calls, which rest on the same and
-// do the same. Otherwise d shows the first difference.
+// do the same. Otherwise d shows the first difference: of the node, where it is
+// another one, or else of what would be done to it.
 func (p *NodePlan) Drift(now *NodePlan) (d resource.Diff, same bool) {
 	step := func(n *NodePlan, i int) PlannedChange {
 		if i < len(n.Steps) {
@@ -107,22 +108,30 @@ func (p *NodePlan) Drift(now *NodePlan) (d resource.Diff, same bool) {
 		return PlannedChange{}
 	}
 	for i := range min(len(p.Steps), len(now.Steps)) {
-		if d := resource.Compare(p.Steps[i].Edit.Before, now.Steps[i].Edit.Before); len(d) > 0 {
+		was, is := p.Steps[i].Edit, now.Steps[i].Edit
+		if d := seenByBoth(was.Query, is.Query, resource.Compare(was.Before, is.Before)); len(d) > 0 {
 			return d, false
 		}
 	}
 	for i := range max(len(p.Steps), len(now.Steps)) {
 		was, is := step(p, i), step(now, i)
-		if d := resource.Compare(was.Edit.After, is.Edit.After); len(d) > 0 {
-			return d, false
-		}
 		if d := resource.Compare(was.Edit.Lost, is.Edit.Lost); len(d) > 0 {
 			return d, false
 		}
 		if was.Op != is.Op || !bytes.Equal(was.Args, is.Args) || (was.Refused == nil) != (is.Refused == nil) ||
-			was.Edit.Restart != is.Edit.Restart || len(was.Edit.Diff()) != len(is.Edit.Diff()) {
+			was.Edit.Restart != is.Edit.Restart || len(was.Edit.Diff()) != len(is.Edit.Diff()) ||
+			!resource.Equal(was.Edit.Before, is.Edit.Before) || !resource.Equal(was.Edit.After, is.Edit.After) {
 			return append(was.Edit.Diff(), is.Edit.Diff()...), false
 		}
 	}
 	return nil, true
+}
+
+// seenByBoth is d, between the footprints of two predictions, without what only
+// one of them has looked at: a call that finds nothing to do needs to know less,
+// and what it did not read is not gone.
+func seenByBoth(was, now resource.Query, d resource.Diff) resource.Diff {
+	return slices.DeleteFunc(d, func(c resource.Change) bool {
+		return c.Before != nil && !now.Match(c.Before) || c.After != nil && !was.Match(c.After)
+	})
 }
