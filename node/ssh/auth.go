@@ -24,6 +24,7 @@ type offer struct {
 	socket   net.Conn // to ssh-agent, while it may be asked to sign
 	tried    []string // for the error
 	locked   []string // key files that have a passphrase
+	missing  []string // key files that are not there
 	problems []string
 }
 
@@ -41,7 +42,8 @@ func (o *offer) signers() ([]ssh.Signer, error) {
 	used := map[string]bool{}
 	for _, file := range o.settings.identities {
 		key, err := readKey(file)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) { // most of those that ssh would try are not
+			o.missing = append(o.missing, file)
 			continue
 		}
 		if err != nil {
@@ -111,6 +113,9 @@ func (o *offer) explain(err error) error {
 	}
 	if len(o.locked) > 0 {
 		e.Hint = fmt.Sprintf("%s has a passphrase: add it to ssh-agent first (ssh-add %s)", o.locked[0], o.locked[0])
+	}
+	if len(o.missing) > 0 && (len(o.tried) == 0 || s.identitiesOnly) {
+		o.problems = append(o.problems, "there is no "+strings.Join(o.missing, ", no "))
 	}
 	if len(o.problems) > 0 {
 		e.Cause += "; " + strings.Join(o.problems, "; ")

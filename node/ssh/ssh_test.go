@@ -197,9 +197,13 @@ func TestNotLetIn(t *testing.T) {
 	to.IdentityFiles = []string{other.userKey}
 	_, err := reach(t, to)
 	unreachable(t, err, "does not let root in", other.userKey)
-	to.IdentityFiles = []string{filepath.Join(s.dir, "missing")}
+	missing := filepath.Join(s.dir, "missing")
+	to.IdentityFiles = []string{missing}
 	_, err = reach(t, to)
-	unreachable(t, err, "no key to log in")
+	unreachable(t, err, "no key to log in", "there is no "+missing)
+	to.IdentityFiles = []string{missing, other.userKey}
+	_, err = reach(t, to)
+	unreachable(t, err, "does not let root in", other.userKey, "there is no "+missing)
 }
 
 func TestNobodyThere(t *testing.T) {
