@@ -188,6 +188,61 @@ func TestDriftIsFoundBeforeTheChange(t *testing.T) {
 	}
 }
 
+// What the script was told of a call with nothing to do holds until the node has
+// been asked: somebody has taken the route away since.
+func TestDriftIsFoundWhereNothingWasToDo(t *testing.T) {
+	w := newWorld(t)
+	w.add(someRoute("10.20.0.0/16", "10.98.0.9"))
+	del, add := call(t, "route.delete", `{"dst":"10.99.9.0/24"}`), call(t, "route.add", addSecond)
+	if err := w.predict(del, add); err != nil {
+		t.Fatal(err)
+	}
+	w.add(someRoute("10.99.9.0/24", "10.98.0.9"))
+	pass := w.live()
+	for _, c := range []engine.Call{del, add} {
+		if _, err := pass.Do(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := pass.Finish(t.Context())
+	if e := engine.AsError(err); e == nil || e.Code != engine.Differs || e.Op != "route.delete 10.99.9.0/24" || len(e.Drift) != 1 {
+		t.Errorf("got %v, want drift of the first call", err)
+	}
+	if w.has(secondKey) {
+		t.Error("the change after it is made")
+	}
+}
+
+// strict is a node that refuses all changes, whatever was predicted.
+type strict struct{ engine.Node }
+
+func (strict) Apply(context.Context, engine.Edit) (resource.State, error) {
+	return nil, &engine.NodeError{Errno: "EPERM", Words: "Operation not permitted"}
+}
+
+// A refusal that was predicted may be handled; this one makes the dry run wrong.
+func TestARefusalThatWasNotPredictedEndsThePass(t *testing.T) {
+	w := newWorld(t)
+	add, look := call(t, "route.add", addRoute), call(t, "route.get", `{"dst":"10.20.0.0/16"}`)
+	if err := w.predict(add, look); err != nil {
+		t.Fatal(err)
+	}
+	w.node = strict{w.node}
+	pass := w.live()
+	if _, err := pass.Do(t.Context(), add); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the script goes on, and gets the same again
+		_, err := pass.Do(t.Context(), look)
+		if e := engine.AsError(err); e == nil || e.Code != engine.Differs || e.Kernel != "Operation not permitted" {
+			t.Errorf("got %v, want that the node differs", err)
+		}
+	}
+	if k := w.journal.kinds(); pass.Changed() != 0 || k != "plan intent failed undone" {
+		t.Errorf("%d changes may stand; journal: %s", pass.Changed(), k)
+	}
+}
+
 // liar is a node that does one change more than it was asked for.
 type liar struct {
 	engine.Node

@@ -347,8 +347,28 @@ func TestAStalePredictionIsMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := r.Apply(t.Context(), plans)
-	if err == nil || err.Code != engine.Differs || len(err.Drift) == 0 {
-		t.Errorf("got %v, want drift", err)
+	if err == nil || err.Code != engine.Differs || len(err.Drift) == 0 || !strings.Contains(err.Cause, "since it was planned") {
+		t.Errorf("got %v, want drift, found by another prediction", err)
+	}
+}
+
+// A node that is still as it was is predicted once more, and then changed.
+func TestAStalePredictionThatHolds(t *testing.T) {
+	for age, want := range map[time.Duration]int{time.Minute: 2, time.Hour: 3} {
+		f, infos := newFleet(1)
+		p, runs := addRoute(nil, 0), 0
+		add := p.run
+		p.run = func(ctx context.Context, node string, h engine.Host) error {
+			runs++
+			return add(ctx, node, h)
+		}
+		r, _ := newRun(f, infos, p)
+		plans := predicted(t, r)
+		plans[0].Created = time.Now().Add(-age)
+		states, err := r.Apply(t.Context(), plans)
+		if err != nil || states["node-1"] != engine.NodeDone || runs != want {
+			t.Errorf("a plan of %s ago: %v, %v, the script ran %d times, want %d", age, err, states, runs, want)
+		}
 	}
 }
 
@@ -398,6 +418,22 @@ func TestDurationBoundsALivePass(t *testing.T) {
 	}
 	if got := f.changed(t); len(got) != 0 {
 		t.Errorf("not put back: %v", got)
+	}
+}
+
+// Waiting between two waves takes of the run's time, too.
+func TestNoNodeStartsPastTheDuration(t *testing.T) {
+	f, infos := newFleet(2)
+	p := addRoute([]string{"1"}, 1)
+	p.header.Limits = engine.Limits{engine.LimitDuration: {N: int64(time.Second)}}
+	p.header.Rollout.Bake = engine.Duration(time.Second)
+	r, _ := newRun(f, infos, p)
+	states, err := r.Apply(t.Context(), predicted(t, r))
+	if err == nil || err.Code != engine.LimitHit || !strings.Contains(err.Error(), "duration") {
+		t.Errorf("got %v, want the limit", err)
+	}
+	if states["node-1"] != engine.NodeDone || states["node-2"] != engine.NodeUntried {
+		t.Errorf("states: %v", states)
 	}
 }
 
