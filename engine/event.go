@@ -21,6 +21,7 @@ const (
 	EventChange    EventKind = "change"    // Op was applied and read back: Diff
 	EventUnchanged EventKind = "unchanged" // Op found its object already as it should be
 	EventConfirmed EventKind = "confirmed" // Node was reached over a new connection after its change
+	EventStopping  EventKind = "stopping"  // the operator stops the run: Text says which nodes are finished first
 	EventPutBack   EventKind = "put-back"  // a change of Node was taken back: Diff
 	EventEnd       EventKind = "end"       // the run has ended: Text sums it up
 )

@@ -36,6 +36,8 @@ func eventLines(e engine.Event, s Style) []string {
 			return append([]string{s.wrap(red, e.Op+": not passed")}, prefixed("  ", shownLines(e.Err.Error()))...)
 		}
 		return []string{e.Op + ": passed"}
+	case engine.EventStopping:
+		return []string{shown("stopping: no other node starts; finishing " + e.Text + ", which another interrupt would put back")}
 	case engine.EventConfirmed:
 		return []string{shown(e.Node) + ": reached over a new connection: the change stays"}
 	case engine.EventPace:

@@ -163,6 +163,7 @@ func TestEvents(t *testing.T) {
 		{Kind: engine.EventNode, Node: "web-1", State: engine.NodeFailed, Err: &engine.Error{Node: "web-1", Cause: "no", Hint: "try"}},
 		{Kind: engine.EventBake, Text: "1m0s"},
 		{Kind: engine.EventPace, Node: "web-2", Text: "41s"},
+		{Kind: engine.EventStopping, Text: "web-1, web-2"},
 		{Kind: engine.EventEnd, Text: "r: 1 failed", Used: engine.Used{engine.LimitNodes: 2, engine.LimitDuration: 1234567890}},
 	} {
 		tell(e)

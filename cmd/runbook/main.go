@@ -55,7 +55,7 @@ func execute(args []string) (code engine.Code) {
 	root := command(stop)
 	root.SetArgs(args)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &engine.Error{Code: engine.Invalid, Cause: err.Error(), Hint: "runbook " + c.Name() + " --help"}
+		return &engine.Error{Code: engine.Invalid, Cause: err.Error(), Hint: c.CommandPath() + " --help"}
 	})
 	if _, _, err := root.Find(args); err != nil { // an unknown verb
 		return fail(&engine.Error{Code: engine.Invalid, Cause: strings.TrimSpace(err.Error()), Hint: "runbook --help"})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -176,6 +177,11 @@ func parsePlan(path string, b []byte) (*engine.Plan, error) {
 			if c.Op == "" || len(c.Args) == 0 || c.Args[0] != '{' {
 				return nil, engine.Invalid.Errorf("%s is damaged: call %d on %s has no operation, or no arguments", path, i+1, np.Node)
 			}
+			var args bytes.Buffer // calls are compared by them; somebody may have laid out the file anew, to read it
+			if err := json.Compact(&args, c.Args); err != nil {
+				return nil, engine.Invalid.Errorf("%s is not a saved plan: %w", path, err)
+			}
+			np.Steps[i].Args = args.Bytes()
 		}
 	}
 	if len(p.Nodes) == 0 {

@@ -104,6 +104,28 @@ func FuzzPlan(f *testing.F) {
 	})
 }
 
+// Whoever lays a plan out anew, or takes a node out, has changed nothing of the rest.
+func TestPlanThatWasLaidOutAnew(t *testing.T) {
+	saved := onePlan(t)
+	was, err := parsePlan("x.plan", saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, saved, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	now, err := parsePlan("x.plan", pretty.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now.Nodes = now.Nodes[1:]
+	hold(was, now)
+	if e := now.Nodes[0].Err; e != nil || len(now.Nodes[0].Steps) != 2 {
+		t.Errorf("%v, %d calls", e, len(now.Nodes[0].Steps))
+	}
+}
+
 // What is no file is refused before it is read: a device has no end.
 func TestLoadPlanOfNoFile(t *testing.T) {
 	dir := t.TempDir()

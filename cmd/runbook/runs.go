@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -45,7 +47,7 @@ func runsCommand() *cobra.Command {
 					return err
 				}
 				if format == "json" {
-					return printJSON(append([]engine.RunRecord{}, runs...)) // a list also where there are none
+					return listed(printJSON(append([]engine.RunRecord{}, runs...))) // a list also where there are none
 				}
 				if len(runs) == 0 {
 					fmt.Fprintln(os.Stderr, "no runs yet")
@@ -54,7 +56,7 @@ func runsCommand() *cobra.Command {
 				for _, r := range runs {
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, subject(r), r.User, ending(r))
 				}
-				return w.Flush()
+				return listed(w.Flush())
 			})
 		},
 	}
@@ -70,7 +72,7 @@ func verifyRuns(ctx context.Context, j *journal.Journal, format string) error {
 		return err
 	}
 	if format == "json" {
-		if err := printJSON(v); err != nil {
+		if err := listed(printJSON(v)); err != nil {
 			return err
 		}
 	} else {
@@ -110,10 +112,10 @@ func showCommand() *cobra.Command {
 					return err
 				}
 				if format == "json" {
-					return printJSON(struct {
+					return listed(printJSON(struct {
 						engine.RunRecord
 						Entries []engine.Entry `json:"entries"`
-					}{r, entries})
+					}{r, entries}))
 				}
 				by, err := takenBackBy(ctx, j, r.ID)
 				if err != nil {
@@ -135,6 +137,15 @@ func withJournal(f func(context.Context, *journal.Journal) error) error {
 	}
 	defer j.Close() //nolint:errcheck // it was only read
 	return f(context.Background(), j)
+}
+
+// listed is the error of writing a list, but for that who reads it, such as
+// head, has seen enough.
+func listed(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
 }
 
 func printJSON(v any) error {

@@ -75,6 +75,7 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 	if err != nil {
 		return a.states, engine.Invalid.Errorf("%w", err)
 	}
+	defer a.heed()()
 	a.takeUp(ctx, plans)
 	start := 0
 	for i, end := range ends {
@@ -116,6 +117,37 @@ func (a *application) takeUp(ctx context.Context, plans []*engine.NodePlan) {
 		a.Tell(engine.Event{Kind: engine.EventWave, Text: "in hand when the run ended: " + list(begun)})
 		a.parallel(ctx, 0, begun)
 	}
+}
+
+// heed tells of a stop as soon as it comes, where nodes are in hand: finishing
+// them takes its time, and who sees nothing happen would stop it again, which
+// puts them back. The function that it returns ends that.
+func (a *application) heed() func() {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-over:
+			return
+		case <-a.Stop:
+		}
+		if busy := a.applying(); len(busy) > 0 {
+			a.Tell(engine.Event{Kind: engine.EventStopping, Text: list(busy)})
+		}
+	}()
+	return func() { close(over); <-ended }
+}
+
+// applying is the nodes that are being changed.
+func (a *application) applying() (busy []*engine.NodePlan) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.plans {
+		if a.states[p.Node] == engine.NodeApplying {
+			busy = append(busy, p)
+		}
+	}
+	return busy
 }
 
 // outcome is the error that the run ends with. Nodes that were left untried
@@ -271,7 +303,7 @@ func (a *application) unasked(ctx context.Context, wave int, todo []*engine.Node
 	return asked
 }
 
-// list is the first nodes of a wave, and how many there are.
+// list is the first of some nodes, and how many more there are.
 func list(plans []*engine.NodePlan) string {
 	var names []string
 	for _, p := range plans[:min(len(plans), 3)] {

@@ -319,11 +319,19 @@ func TestStopLetsNoFurtherNodeStart(t *testing.T) {
 	p := addRoute([]string{"1", "2"}, 0)
 	add := p.run
 	started := 0
-	r, _ := newRun(f, infos, p)
+	r, events := newRun(f, infos, p)
 	plans := predicted(t, r)
+	heard := make(chan struct{})
+	emit := r.Emit
+	r.Emit = func(e engine.Event) {
+		if emit(e); e.Kind == engine.EventStopping {
+			close(heard)
+		}
+	}
 	p.run = func(ctx context.Context, node string, h engine.Host) error {
 		if started++; started == 2 {
 			close(stop)
+			<-heard // the operator is told while the node is still in hand
 		}
 		return add(ctx, node, h)
 	}
@@ -331,6 +339,11 @@ func TestStopLetsNoFurtherNodeStart(t *testing.T) {
 	states, err := r.Apply(t.Context(), plans)
 	if err == nil || err.Code != engine.Interrupted || states["node-2"] != engine.NodeDone || states["node-3"] != engine.NodeUntried {
 		t.Errorf("got %v, %v", err, states)
+	}
+	for _, e := range *events {
+		if e.Kind == engine.EventStopping && e.Text != "node-2" {
+			t.Errorf("the operator is told of %q", e.Text)
+		}
 	}
 }
 
