@@ -181,6 +181,9 @@ func TestPrompt(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%q: %v, %v, want %v", in, got, err, want)
 		}
+		if text := out.String(); !strings.Contains(text, "+ route 10.20.0.0/16") || !strings.Contains(text, "wave 1 of 2, node 1 of 1") {
+			t.Errorf("%q: the question does not show what it is about:\n%s", in, text)
+		}
 		if asked := strings.Count(out.String(), "apply to web-1?"); asked != strings.Count(strings.TrimSuffix(in, "\n"), "\n")+1 {
 			t.Errorf("%q: asked %d times", in, asked)
 		}

@@ -278,7 +278,7 @@ func TestAFailingScriptIsPutBack(t *testing.T) {
 
 func TestAnswers(t *testing.T) {
 	tests := []struct {
-		answers string // one letter for each question, in order
+		answers string // one letter for each question, in order; then q
 		want    string
 		code    engine.Code
 	}{
@@ -286,6 +286,7 @@ func TestAnswers(t *testing.T) {
 		{"ysyy", "node-1 node-3 node-4", engine.OK},
 		{"ysa", "node-1 node-3 node-4", engine.OK},
 		{"aa", "node-1 node-2 node-3 node-4", engine.OK}, // the first is a wave of its own
+		{"a", "node-1", engine.Interrupted},              // and "all" is of one wave
 		{"yq", "node-1", engine.Interrupted},
 		{"s", "", engine.Interrupted},
 	}
