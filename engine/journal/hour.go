@@ -29,6 +29,9 @@ const (
 		changes = (SELECT count(DISTINCT node || '/' || nth) FROM entries WHERE run = ?1 AND kind = 'intent') WHERE run = ?1`
 	touchedSQL = `SELECT DISTINCT value FROM charges, json_each(charges.nodes) WHERE at > ? AND inventory = ? AND run != ?`
 	forgetSQL  = `DELETE FROM charges WHERE at <= ?`
+	// A clock that went ahead and was set back has left charges in what is now the
+	// future. They are of the past, whatever it said, and count for an hour from now.
+	pastSQL = `UPDATE charges SET at = ?1 WHERE at > ?1`
 )
 
 // Reserve implements [engine.Journal].
@@ -41,6 +44,9 @@ func (j *Journal) Reserve(ctx context.Context, r engine.Reservation) (engine.Use
 	}
 	used := engine.Used{}
 	err = j.submit(ctx, func(ctx context.Context) error {
+		if _, err := j.tx.ExecContext(ctx, pastSQL, now.Format(timeForm)); err != nil {
+			return err
+		}
 		var nodes, changes, failures int64
 		row := j.tx.QueryRowContext(ctx, sumHourSQL, since, r.Inventory, r.Path, r.Hash, r.Run)
 		if err := row.Scan(&nodes, &changes, &failures); err != nil {

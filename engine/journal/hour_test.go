@@ -1,12 +1,14 @@
 package journal
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"runbook/engine"
 )
@@ -57,6 +59,41 @@ func TestTheLastHourIsCounted(t *testing.T) {
 	want := "8 changes were made by this runbook on this inventory within the last hour, and this run would add 4, but limit changes_per_hour = 9 (--limit)"
 	if !errors.As(err, &e) || e.Code != engine.LimitHit || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+// A charge counts for an hour, and no longer: also one of a clock that was ahead,
+// for otherwise nothing would run until the clock is there again.
+func TestAChargeCountsForAnHour(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		age      time.Duration
+		counted  int64 // what was used, with the run that reserves
+		remained time.Duration
+	}{
+		{"just within", 59 * time.Minute, 8, 59 * time.Minute},
+		{"over", 61 * time.Minute, 4, -1},
+		{"of a clock that was ahead", -1000 * time.Hour, 8, 0},
+	} {
+		j := open(t, t.TempDir())
+		book := engine.Reservation{Path: "/books/a.star", Hash: "aa", Inventory: "/inv", Nodes: []string{"a"}, Changes: 4}
+		first, _, err := reserve(t, j, book)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.db.Exec(`UPDATE charges SET at = ?`, time.Now().Add(-tt.age).UTC().Format(timeForm)); err != nil {
+			t.Fatal(err)
+		}
+		if _, used, err := reserve(t, j, book); err != nil || used[engine.LimitChangesPerHour] != tt.counted {
+			t.Errorf("%s: used %v, %v", tt.name, used, err)
+		}
+		var at string
+		err = j.db.QueryRow(`SELECT at FROM charges WHERE run = ?`, first).Scan(&at)
+		if gone := errors.Is(err, sql.ErrNoRows); gone != (tt.remained < 0) || err != nil && !gone {
+			t.Errorf("%s: the charge is gone: %v, %v", tt.name, gone, err)
+		} else if when, err := time.Parse(timeForm, at); !gone && (err != nil || (time.Since(when)-tt.remained).Abs() > time.Minute) {
+			t.Errorf("%s: it is of %s", tt.name, at)
+		}
 	}
 }
 
