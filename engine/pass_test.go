@@ -390,6 +390,29 @@ func TestLimitsStopAPrediction(t *testing.T) {
 	}
 }
 
+// blind is a model that covers no change.
+type blind struct{ engine.Model }
+
+func (blind) Predict(context.Context, *engine.Edit) error {
+	return fmt.Errorf("%w: a route with a nexthop object", engine.ErrUnpredictable)
+}
+
+// What cannot be predicted is no refusal of the node, which a script could make light of.
+func TestWhatCannotBePredictedEndsThePass(t *testing.T) {
+	w := newWorld(t)
+	w.plan = &engine.NodePlan{Node: "node-1"}
+	pass := engine.NewPrediction(w.plan, engine.Limits{}, blind{sim.Over(w.node)}, func(engine.Event) {})
+	for _, c := range []engine.Call{call(t, "route.add", addRoute), call(t, "route.get", `{"dst":"10.20.0.0/16"}`)} {
+		_, err := pass.Do(t.Context(), c)
+		if e := engine.AsError(err); e == nil || e.Code != engine.Unreachable || e.Op != "route.add 10.20.0.0/16" || !strings.Contains(e.Cause, "cannot be predicted") {
+			t.Errorf("%s: got %v", c.Name, err)
+		}
+	}
+	if len(w.plan.Steps) != 0 {
+		t.Errorf("it is in the plan: %v", w.plan.Steps)
+	}
+}
+
 func TestARefusalMayBeHandledByTheScript(t *testing.T) {
 	w := newWorld(t)
 	bad, good := call(t, "route.add", `{"dst":"10.30.0.0/16","via":"192.0.2.1","dev":"eth1"}`), call(t, "route.add", addRoute)

@@ -230,6 +230,89 @@ func TestTheFailureBudgetStopsTheRun(t *testing.T) {
 	}
 }
 
+// A node that could not be predicted is one of those that may fail: there is one less left.
+func TestANodeThatWasNotPredictedIsOfTheBudget(t *testing.T) {
+	f, infos := newFleet(4)
+	f.dead["node-4"] = true
+	r, _ := newRun(f, infos, addRoute([]string{"1", "2", "3", "4"}, 1))
+	plans := predicted(t, r)
+	f.dead["node-2"] = true
+	r.Close() // so that the connections are made anew
+	states, err := r.Apply(t.Context(), plans)
+	if err == nil || err.Code != engine.GateFailed {
+		t.Errorf("got %v, want the failure budget", err)
+	}
+	want := map[string]engine.NodeState{"node-1": engine.NodeDone, "node-2": engine.NodeFailed, "node-3": engine.NodeUntried, "node-4": engine.NodeFailed}
+	if !reflect.DeepEqual(states, want) {
+		t.Errorf("states %v", states)
+	}
+}
+
+// line is a connection to a node, which is lost with the answer to a change.
+type line struct {
+	engine.Node
+	cuts bool
+	lost bool
+}
+
+func (l *line) Lost() bool { return l.lost }
+
+func (l *line) Apply(ctx context.Context, e engine.Edit) (resource.State, error) {
+	if l.lost {
+		return nil, engine.Unreachable.Errorf("the connection is lost")
+	}
+	s, err := l.Node.Apply(ctx, e)
+	if err == nil && l.cuts {
+		l.lost = true
+		return nil, engine.Unreachable.Errorf("the connection is lost")
+	}
+	return s, err
+}
+
+// lines makes connections to one node, of which the first is lost.
+type lines struct {
+	node  engine.Node
+	dials int
+}
+
+func (d *lines) Dial(context.Context, string) (engine.Node, error) {
+	d.dials++
+	return &line{Node: d.node, cuts: d.dials == 1}, nil
+}
+
+// What may have been changed is put back over another connection.
+func TestANodeIsPutBackOverAnotherConnection(t *testing.T) {
+	f, infos := newFleet(1)
+	r, _ := newRun(f, infos, addRoute(nil, 0))
+	d := &lines{node: f.nodes["node-1"]}
+	r.Dialer = d
+	states, err := r.Apply(t.Context(), predicted(t, r))
+	if err == nil || err.Code != engine.Unreachable || err.Left != "changes put back: 1" || states["node-1"] != engine.NodeFailed {
+		t.Errorf("got %v, %v", err, states)
+	}
+	if got := f.changed(t); len(got) != 0 || d.dials != 2 {
+		t.Errorf("changed: %v, after %d connections", got, d.dials)
+	}
+}
+
+// A connection that was lost while somebody was asked is made anew.
+func TestALostConnectionIsMadeAnew(t *testing.T) {
+	f, infos := newFleet(1)
+	r, _ := newRun(f, infos, addRoute(nil, 0))
+	first := &line{Node: f.nodes["node-1"]}
+	r.Dialer = dialer(func() engine.Node { return first })
+	plans := predicted(t, r)
+	first.lost = true
+	r.Dialer = dialer(func() engine.Node { return &line{Node: f.nodes["node-1"]} })
+	if states, err := r.Apply(t.Context(), plans); err != nil || states["node-1"] != engine.NodeDone {
+		t.Errorf("got %v, %v", err, states)
+	}
+}
+
+type dialer func() engine.Node
+
+func (d dialer) Dial(context.Context, string) (engine.Node, error) { return d(), nil }
+
 func TestANodeThatRefusesWhatWasPredictedStopsAll(t *testing.T) {
 	f, infos := newFleet(3)
 	f.refuses["node-1"] = true
