@@ -289,6 +289,31 @@ func TestANodeThatAnswersOtherwiseIsPutBack(t *testing.T) {
 	}
 }
 
+// Changes that go out together are made one after the other: the first that comes
+// out otherwise is the last.
+func TestNothingIsMadeAfterADifference(t *testing.T) {
+	w := newWorld(t)
+	first, second := call(t, "route.add", addRoute), call(t, "route.add", addSecond)
+	if err := w.predict(first, second); err != nil {
+		t.Fatal(err)
+	}
+	w.node = &liar{Node: w.node, also: someRoute("10.20.0.0/16", "10.98.0.9")}
+	pass := w.live()
+	if _, err := pass.Do(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.do(pass, second)
+	if e := engine.AsError(err); e == nil || e.Code != engine.Differs || e.Op != "route.add 10.20.0.0/16" {
+		t.Errorf("got %v, want that the first differs", err)
+	}
+	if w.has(secondKey) {
+		t.Error("the second is made")
+	}
+	if err := pass.PutBack(t.Context()); err != nil || w.has(routeKey) || w.has(secondKey) {
+		t.Errorf("not put back: %v", err)
+	}
+}
+
 // mute is a node whose answer to a change is lost; done says whether it was made.
 type mute struct {
 	engine.Node
