@@ -99,6 +99,7 @@ func run(t *testing.T, f Factory, chosen func(i int, cutsLoopback bool) bool) {
 	t.Run("drift", func(t *testing.T) { testDrift(t, f) })
 	t.Run("put back", func(t *testing.T) { testPutBack(t, f) })
 	t.Run("together", func(t *testing.T) { testTogether(t, f) })
+	t.Run("one after the other", func(t *testing.T) { testSequence(t, f) })
 	t.Run("cancel", func(t *testing.T) { testCancel(t, f) })
 	t.Run("unpredictable", func(t *testing.T) { testUnpredictable(t, f) })
 }
@@ -311,6 +312,34 @@ func testTogether(t *testing.T, f Factory) {
 		t.Fatalf("take back: %v", err)
 	}
 	same(t, "the node after taking back", before, read(t, n, Everything))
+}
+
+// testSequence sends two edits in one request. The first does not come out as
+// it says, and so the second is not made.
+func testSequence(t *testing.T, f Factory) {
+	n := open(t, f, Usual)
+	first, err := predict(t, n, resource.Of(via("10.20.0.0/16", "10.98.0.1", "eth1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := predict(t, n, resource.Of(via("10.21.0.0/16", "10.98.0.1", "eth1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, settle := first.After, first.Settle
+	first.After, first.Settle = first.Before, 0
+	found, err := engine.ApplyAll(t.Context(), n, []engine.Edit{first, second})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("got %d states, %v, want that of the first edit", len(found), err)
+	}
+	same(t, "what was found", after, found[0])
+	same(t, "what the second would have changed", second.Before, read(t, n, second.Query))
+
+	first.Before, first.After, first.Settle = after, after, settle
+	if found, err = engine.ApplyAll(t.Context(), n, []engine.Edit{first, second}); err != nil || len(found) != 2 {
+		t.Fatalf("got %d states, %v, want both", len(found), err)
+	}
+	same(t, "what was found of the second", second.After, found[1])
 }
 
 func testCancel(t *testing.T, f Factory) {
