@@ -233,7 +233,7 @@ func valueAttacks() []attack {
 	add("str of a struct that holds itself", "", "l = []\ns = struct(l = l)\nl.append(s)\nstr(s)")
 	add("str of a deep struct", "", "s = struct()\nfor _ in range(300000):\n    s = struct(s = s)\nstr(s)")
 	add("str of a list of deep structs", "", "s = struct()\nfor _ in range(300000):\n    s = struct(s = s)\nstr([s])")
-	add("comparing deep structs", `depth|recursion`, "s = struct()\nu = struct()\nfor _ in range(300000):\n    s = struct(s = s)\n    u = struct(s = u)\ns == u")
+	add("comparing deep structs", `depth|recursion|`+overTime, "s = struct()\nu = struct()\nfor _ in range(300000):\n    s = struct(s = s)\n    u = struct(s = u)\ns == u")
 	add("a struct as a key", `unhashable`, "{struct(): 1}")
 	add("a dict as a key", `unhashable`, "{{}: 1}")
 	add("keys that collide", overAny, "d = {}\nfor i in range(1 << 20):\n    d[i << 32] = 1")

@@ -159,6 +159,36 @@ chown 1:1 /var/tmp/runbook-54321
 	unreachable(t, err, "has no folder")
 }
 
+// What another user has put where an agent would lie is not started, whoever's the folder is.
+func TestAgentOfAnotherIsNotStarted(t *testing.T) {
+	a, err := builtAgent(t)("linux/" + runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plant := `
+touch started; chmod 666 started
+mkdir -p user/.cache/runbook /var/tmp/runbook-54321 /run/user/54321/runbook
+for d in user/.cache/runbook /var/tmp/runbook-54321 /run/user/54321/runbook; do
+	printf "#!/bin/sh\necho $d >>$PWD/started\n" >$d/agent-` + a.SHA256[:32] + `; chmod 755 $d $d/agent-*
+done
+chown -R 1:1 user/.cache /var/tmp/runbook-54321 /run/user/54321/runbook
+chown 54321 /run/user/54321
+`
+	for more, whose := range map[string]string{"": "of another", "chown 54321 /run/user/54321/runbook\n": "of the user"} {
+		s := startServer(t, setup{user: "rbtest", script: plant + more})
+		to := s.target(t)
+		to.User = "rbtest"
+		if _, err := reach(t, to); more == "" {
+			unreachable(t, err, "has no folder")
+		} else if err != nil { // it is put in the place of the other's
+			t.Errorf("a folder %s: %v", whose, err)
+		}
+		if b, err := os.ReadFile(filepath.Join(s.dir, "started")); err != nil || len(b) > 0 {
+			t.Errorf("a folder %s: started in %s%v", whose, b, err)
+		}
+	}
+}
+
 func TestHostKeys(t *testing.T) {
 	s := startServer(t, setup{})
 	addr := joinPort("127.0.0.1", s.port)
