@@ -49,6 +49,10 @@ func shown(text string) string {
 	return b.String()
 }
 
+// Line is text that came from a node, a script or a record, for one line: what
+// would end the line or move the terminal's cursor is shown and not done.
+func Line(text string) string { return shown(text) }
+
 // shownLines is shown, of lines.
 func shownLines(text string) string {
 	lines := strings.Split(text, "\n")

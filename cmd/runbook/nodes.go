@@ -13,6 +13,7 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/resource"
+	"runbook/tui"
 )
 
 // answer is what a node said when it was asked who it is.
@@ -103,7 +104,7 @@ func printAnswers(answers []answer) error {
 		case a.Facts != nil:
 			what = a.Facts.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", a.Node, strings.Join(a.Groups, ","), a.Took, what)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", a.Node, strings.Join(a.Groups, ","), a.Took, tui.Line(what))
 	}
 	return w.Flush()
 }

@@ -18,6 +18,7 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/journal"
+	"runbook/tui"
 )
 
 func noArgs(c *cobra.Command, args []string) error {
@@ -54,7 +55,7 @@ func runsCommand() *cobra.Command {
 				}
 				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 				for _, r := range runs {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, subject(r), r.User, ending(r))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, tui.Line(subject(r)), tui.Line(r.User), tui.Line(ending(r)))
 				}
 				return listed(w.Flush())
 			})
@@ -183,22 +184,29 @@ func subject(r engine.RunRecord) string {
 
 // showRun writes what a run did, and which run, if any, took it back.
 func showRun(w io.Writer, r engine.RunRecord, takenBackBy string, entries []engine.Entry) {
-	fmt.Fprintf(w, "%s  %s %s", r.ID, r.Verb, subject(r))
+	line := func(format string, args ...any) { fmt.Fprintln(w, tui.Line(fmt.Sprintf(format, args...))) }
+	head := fmt.Sprintf("%s  %s %s", r.ID, r.Verb, subject(r))
 	for _, k := range slices.Sorted(maps.Keys(r.Params)) {
-		fmt.Fprintf(w, " %s=%s", k, r.Params[k])
+		head += " " + k + "=" + r.Params[k]
 	}
-	fmt.Fprintf(w, "\nby %s from %s, on %s of %s\n%s\n", r.User, r.Started.Local().Format(time.DateTime), r.Selection, r.Inventory, ending(r))
+	line("%s", head)
+	line("by %s from %s, on %s of %s", r.User, r.Started.Local().Format(time.DateTime), r.Selection, r.Inventory)
+	if r.Reason != "" {
+		line("reason: %s", r.Reason)
+	}
+	line("%s", ending(r))
 	if takenBackBy != "" {
-		fmt.Fprintf(w, "taken back by %s\n", takenBackBy)
+		line("taken back by %s", takenBackBy)
 	}
 	for _, e := range entries {
 		if e.Kind == engine.EntryPlan { // its changes follow
 			continue
 		}
-		fmt.Fprintf(w, "\n%s  %s  %s\n", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
+		line("")
+		line("%s  %s  %s", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
 		for _, text := range []string{e.Diff, e.Text} {
 			for l := range strings.Lines(text) {
-				fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(l, "\n"))
+				line("    %s", strings.TrimSuffix(l, "\n"))
 			}
 		}
 	}

@@ -82,7 +82,7 @@ type testDoc struct {
 func tellTest(r rehearse.Result) {
 	style := tui.StyleOf(os.Stdout)
 	for _, line := range r.Prints {
-		fmt.Println("    | " + line)
+		fmt.Println("    | " + tui.Line(line))
 	}
 	if r.Err == nil {
 		fmt.Printf("ok    %s: %s (%s)\n", r.File, r.Name, r.Took.Round(time.Millisecond))
