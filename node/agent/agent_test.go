@@ -230,6 +230,20 @@ func TestGarbageIsAnError(t *testing.T) {
 	}
 }
 
+// Nobody waits for the gigabytes that the first letters of a greeting would announce.
+func TestGreetingIsNotWaitedFor(t *testing.T) {
+	near, far := net.Pipe()
+	c := NewClient(near, Peer{Name: "web-1", Addr: "192.0.2.1:22"})
+	go far.Write([]byte("Welcome to web-1!\n")) //nolint:errcheck // the connection stays open
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := c.Read(ctx, nil); err == nil || !strings.Contains(err.Error(), `"Welc"`) || ctx.Err() != nil {
+		t.Errorf("got %v, want what came in place of a frame", err)
+	}
+	c.Close()
+	far.Close()
+}
+
 func TestTooLargeAnswerIsAnError(t *testing.T) {
 	n := &fake{state: resource.Of(resource.Facts{Hostname: strings.Repeat("x", maxFrame)})}
 	c, _ := connect(t, n)
