@@ -234,6 +234,9 @@ func NewUndo(run RunRecord, entries []Entry, force []string) *Undo {
 		LimitChangesPerNode: {N: int64(most), Source: source}, LimitCallsPerNode: {N: int64(max(1, most)), Source: source},
 		LimitRepeats: {N: int64(max(1, most)), Source: source},
 	}
+	if most > u.header.Limits.N(LimitChangesPerMinute) { // the run was allowed more in a minute, and a node's changes go out together
+		u.header.Limits[LimitChangesPerMinute] = Bound{N: int64(most), Source: source}
+	}
 	u.header.Rollout = Rollout{Waves: []string{"1", "100%"}, MaxFailures: len(u.nodes)} // one that cannot be put back keeps no other from it
 	return u
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"runbook/engine"
@@ -65,5 +66,24 @@ func TestNameOfUndo(t *testing.T) {
 		if s := plan.Steps[0]; s.Op+" "+s.Object != want {
 			t.Errorf("the undo of %q is %q, want %q", op, s.Op+" "+s.Object, want)
 		}
+	}
+}
+
+// What a run was allowed, its undo is, too: also more changes than a minute has by default.
+func TestUndoOfManyChanges(t *testing.T) {
+	const many = 700
+	there := sim.LabNode("n", 1)
+	var entries []engine.Entry
+	for i := range many {
+		r := someRoute(fmt.Sprintf("10.20.%d.%d/32", i>>8, i&255), "10.98.0.1")
+		there[r.Key()] = r
+		edit := engine.Edit{Query: resource.Query{{Kind: resource.KindRoute, Dst: r.Dst}}, Before: resource.State{}, After: resource.Of(r)}
+		entries = append(entries, engine.Entry{Node: "n", Kind: "intent", Nth: i, Op: "route.add " + r.Dst.String(), Edit: &edit})
+	}
+	undo := engine.NewUndo(engine.RunRecord{ID: "old"}, entries, nil)
+	plan := &engine.NodePlan{Node: "n"}
+	pass := engine.NewPrediction(plan, undo.Header().Limits, sim.Over(sim.New(there)), func(engine.Event) {})
+	if err := undo.Run(t.Context(), engine.NodeInfo{Name: "n"}, pass); err != nil || len(plan.Changes()) != many {
+		t.Errorf("%d of %d changes: %v", len(plan.Changes()), many, err)
 	}
 }
