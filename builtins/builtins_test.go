@@ -46,6 +46,31 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// The table of the README has every operation, with its arguments in their order.
+func TestReadmeHasTheOperations(t *testing.T) {
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	for _, m := range regexp.MustCompile("`node\\.([a-z]+(?:\\.[a-z]+)?)\\(([^()`]*)\\)`").FindAllStringSubmatch(string(b), -1) {
+		told[m[1]] = m[2]
+	}
+	for _, name := range builtins.Operations.Names() {
+		var args []string
+		for _, a := range engine.Args(builtins.Operations[name]) {
+			args = append(args, a.Name)
+		}
+		if got, there := told[name]; !there || got != strings.Join(args, ", ") {
+			t.Errorf("node.%s(%s): the README has %q", name, strings.Join(args, ", "), got)
+		}
+		delete(told, name)
+	}
+	for name := range told {
+		t.Errorf("the README has node.%s, which there is not", name)
+	}
+}
+
 func (c testCase) run(t *testing.T, name string) {
 	result, plan, err := c.predict(t, name)
 	if c.Error != "" {
