@@ -107,9 +107,6 @@ func replace(path string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if target, err := os.Readlink(path); err == nil && target != "" {
-		return os.WriteFile(path, b, info.Mode()) // through the link
-	}
 	if err := writeWhole(path, b); err != nil {
 		return err
 	}

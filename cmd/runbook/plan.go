@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -32,6 +33,9 @@ func planCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			if err := oneOf("--format", format, "text", "markdown", "json"); err != nil {
+				return err
+			}
+			if err := isForPlans(out); err != nil {
 				return err
 			}
 			s, err := open(ctx, engine.Source{Main: file}, params, f, func(engine.Event) {})
@@ -117,7 +121,38 @@ func savePlan(path string, p *engine.Plan) error {
 	return nil
 }
 
+// isForPlans is an error where path is a file that holds something else than a
+// saved plan, such as the runbook: nobody wants that overwritten.
+func isForPlans(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil // where it cannot be written, that is said then
+	}
+	const begins = `{"version":`
+	b := make([]byte, len(begins))
+	f, err := os.Open(path)
+	if err == nil {
+		_, err = io.ReadFull(f, b)
+		f.Close() //nolint:errcheck // it was only read
+	}
+	if err == nil && string(b) == begins {
+		return nil
+	}
+	return &engine.Error{
+		Code: engine.Invalid, Cause: path + " is there already, and is not a saved plan; it is left as it is",
+		Hint: "-o with another name, or remove it first",
+	}
+}
+
+// writeWhole makes b the content of the file at path. What is no file, such as
+// /dev/stdout, is written to, and stays what it is.
 func writeWhole(path string, b []byte) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, b, 0o600)
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".plan-*")
 	if err != nil {
 		return err

@@ -126,6 +126,59 @@ func TestPlanThatWasLaidOutAnew(t *testing.T) {
 	}
 }
 
+// What -o names is a plan's, or new: a runbook is not overwritten, a link's
+// target is, and a device or a pipe stays one.
+func TestWherePlansAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, text := range map[string]string{"book.star": "runbook()\n", "short": "x", "old.plan": `{"version":0}`, "empty": ""} {
+		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := isForPlans(at(name)); (err == nil) != (name == "old.plan" || name == "empty") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, path := range []string{"", at("new"), dir, "/dev/null"} {
+		if err := isForPlans(path); err != nil {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	if err := os.Symlink("old.plan", at("link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeWhole(at("link"), []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(at("old.plan")); err != nil || string(b) != "new" {
+		t.Errorf("through a link: %q, %v", b, err)
+	}
+	fifo := at("fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := isForPlans(fifo); err != nil {
+		t.Error(err)
+	}
+	read := make(chan string)
+	go func() {
+		b, _ := os.ReadFile(fifo)
+		read <- string(b)
+	}()
+	if err := writeWhole(fifo, []byte("piped")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-read; got != "piped" {
+		t.Errorf("through a pipe: %q", got)
+	}
+	if info, err := os.Stat(fifo); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the pipe is a file now: %v", err)
+	}
+	if err := writeWhole(dir, nil); err == nil {
+		t.Error("a folder is written")
+	}
+}
+
 // What is no file is refused before it is read: a device has no end.
 func TestLoadPlanOfNoFile(t *testing.T) {
 	dir := t.TempDir()
