@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -34,7 +35,7 @@ type fleetFlags struct {
 
 func (f *fleetFlags) add(c *cobra.Command) {
 	f.addInventory(c)
-	c.Flags().StringVarP(&f.selection, "nodes", "n", "", "which nodes: names, globs, groups, all: 'web and not web-3'")
+	c.Flags().VarP(&once{text: &f.selection, hint: "-n 'a,b' is both"}, "nodes", "n", "which nodes: names, globs, groups, all: 'web and not web-3'")
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
 }
 
@@ -52,8 +53,42 @@ func (f *fleetFlags) addTerms(c *cobra.Command) {
 
 func (f *fleetFlags) addInventory(c *cobra.Command) {
 	f.flags = c.Flags()
-	c.Flags().StringVarP(&f.inventory, "inventory", "i", "", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
+	c.Flags().VarP(&once{text: &f.inventory, filled: true}, "inventory", "i", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
 }
+
+// once is a flag that names one thing. Were the last of two the one that counts,
+// or an empty one none, other nodes would be changed than somebody thinks, or no plan be saved.
+type once struct {
+	text   *string
+	hint   string // what to write in place of two
+	filled bool   // an empty one is an error here; else who uses it says so
+	given  bool
+}
+
+// String implements [pflag.Value].
+func (o *once) String() string {
+	if o.text == nil {
+		return ""
+	}
+	return *o.text
+}
+
+// Set implements [pflag.Value].
+func (o *once) Set(s string) error {
+	switch {
+	case o.given && o.hint != "":
+		return fmt.Errorf("it is given twice: %s", o.hint)
+	case o.given:
+		return errors.New("it is given twice")
+	case o.filled && s == "":
+		return errors.New("it is empty")
+	}
+	*o.text, o.given = s, true
+	return nil
+}
+
+// Type implements [pflag.Value].
+func (o *once) Type() string { return "string" }
 
 // fleet is the nodes of a run and how to reach them.
 type fleet struct {

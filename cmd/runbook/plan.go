@@ -77,7 +77,7 @@ func planCommand(stop stopper) *cobra.Command {
 	f.add(c)
 	f.addTerms(c)
 	c.Flags().StringArrayVar(&f.snapshots, "snapshot", nil, "plan for a node as runbook snapshot has recorded it in this `FILE`, without reaching any")
-	c.Flags().StringVarP(&out, "out", "o", "", "save the plan to this file, for apply")
+	c.Flags().VarP(&once{text: &out, filled: true}, "out", "o", "save the plan to this file, for apply")
 	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 where there are changes")
 	return c

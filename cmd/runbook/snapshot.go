@@ -47,7 +47,7 @@ func snapshotCommand(stop stopper) *cobra.Command {
 		},
 	}
 	f.add(c)
-	c.Flags().StringVarP(&dir, "out", "o", "", "write NODE.json for each node into this folder; else one node's to stdout")
+	c.Flags().VarP(&once{text: &dir, filled: true}, "out", "o", "write NODE.json for each node into this folder; else one node's to stdout")
 	return c
 }
 
