@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"errors"
 	"os"
 	"slices"
@@ -43,6 +44,12 @@ func FuzzSelect(f *testing.F) {
 	})
 }
 
+// noOrigin is a context in which an inventory takes its nodes from nowhere else:
+// no program is run, no other file read.
+func noOrigin(t *testing.T) context.Context {
+	return context.WithValue(t.Context(), nested{}, maxIncludes)
+}
+
 // FuzzLoad: whatever the file holds, it is an inventory whose every node can be
 // selected by name, or an error of kind Invalid with a place in it.
 func FuzzLoad(f *testing.F) {
@@ -55,7 +62,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		src, err := readYAML("f", "/", text)
+		src, err := input{file: "f.yaml", path: "/none/f.yaml", text: text}.source(noOrigin(t))
 		var inv *Inventory
 		if err == nil {
 			inv, err = src.build()

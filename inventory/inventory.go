@@ -73,10 +73,8 @@ package inventory
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"runbook/engine"
@@ -98,6 +96,8 @@ type Inventory struct {
 	index  map[string]int   // name of a node to its place in nodes
 	groups map[string][]int // name of a group to the places of its nodes
 	names  []string         // of the groups, in the order of the file
+
+	warnings []string
 }
 
 // Node is a node as the inventory has it, with all that its groups give it.
@@ -109,6 +109,10 @@ type Node struct {
 	SSH    SSH            `json:"ssh"`
 	Become Become         `json:"become"`
 	Pos    string         `json:"pos"` // file:line:col where it is named first
+
+	// Problem is why the node cannot be reached as the inventory wants it to be;
+	// nil where it can. Who selects such a node must not go on without it.
+	Problem *engine.Error `json:"problem,omitempty"`
 }
 
 // Info is what a script can know of n.
@@ -159,42 +163,11 @@ func Find(flag string) (string, error) {
 	return DefaultFile, nil
 }
 
-// Load reads the inventory at path. The error says where in it something is
-// wrong.
-func Load(path string) (*Inventory, error) {
-	text, err := readFile(path)
-	if err != nil {
-		var at *fs.PathError
-		if errors.As(err, &at) {
-			err = at.Err
-		}
-		return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("inventory %s cannot be read: %v", path, err), Err: err}
-	}
-	dir, err := filepath.Abs(filepath.Dir(path))
-	if err != nil {
-		return nil, engine.Invalid.Errorf("inventory %s: %w", path, err)
-	}
-	src, err := readYAML(path, dir, text)
-	if err != nil {
-		return nil, err
-	}
-	return src.build()
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err == nil && len(text) > maxSize {
-		err = fmt.Errorf("it is larger than %d MiB", maxSize>>20)
-	}
-	return text, errors.Join(err, f.Close())
-}
-
 // Path returns the path that the inventory was loaded from, as it was given.
 func (inv *Inventory) Path() string { return inv.path }
+
+// Warnings returns what people should know of what was read, a line each.
+func (inv *Inventory) Warnings() []string { return slices.Clone(inv.warnings) }
 
 // Nodes returns every node in the order of the inventory.
 func (inv *Inventory) Nodes() []Node { return slices.Clone(inv.nodes) }

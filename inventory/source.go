@@ -15,36 +15,47 @@ import (
 // This file is the model between the reader of a format and an [Inventory]: a
 // reader fills in a source, whatever it reads, and build resolves it.
 
-// source is what a file says, unresolved.
+// source is what an inventory says, unresolved.
 type source struct {
 	file     string
-	defaults settings
+	defaults level
 	groups   table[group]
 	nodes    table[member]
+	ansible  *ansible // nil: it is in our own form
+	warnings []string
+}
+
+// level is what is said at one level: of all nodes, of a group, of a node.
+type level struct {
+	settings
+	beside settings // in files beside the inventory: Ansible's group_vars and host_vars
 }
 
 // settings is what can be said at each level. What is zero was not said.
 type settings struct {
-	vars   map[string]any
-	ssh    SSH
-	become Become
+	vars    map[string]any // while an Ansible inventory is read, each value is a placed
+	ssh     SSH
+	become  Become
+	problem *engine.Error
 }
 
 // group is what a file says of one group.
 type group struct {
 	named
-	settings
+	level
 	nodes    []named // listed in it
 	children []named
+	priority int64 // Ansible's, among groups of one depth
 
-	parents []*group // set by build
-	depth   int      // 1 + the largest of its parents'; 0 while unknown
+	parents []*group        // set by build
+	depth   int             // 1 + the largest of its parents'; 0 while unknown
+	listed  map[string]bool // the names in nodes, where many are looked up
 }
 
 // member is what a file says of one node.
 type member struct {
 	named
-	settings
+	level
 	groups []named
 }
 
@@ -128,64 +139,100 @@ func (s *settings) override(o settings) {
 		to.KnownHosts = from.KnownHosts
 	}
 	s.become = cmp.Or(o.become, s.become)
+	if o.problem != nil {
+		s.problem = o.problem
+	}
 }
 
 // build resolves what s says.
 func (s *source) build() (*Inventory, error) {
 	if len(s.nodes.list) == 0 {
-		return nil, &engine.Error{
-			Code: engine.Invalid, Pos: s.file + ":1:1", Cause: "the inventory has no nodes", Hint: "name them under nodes: or in a group's nodes:",
+		hint := "name them under nodes: or in a group's nodes:"
+		if s.ansible != nil {
+			hint = "in an Ansible inventory, hosts stand in groups"
 		}
-	}
-	for _, n := range s.nodes.list {
-		if g, ok := s.groups.byName[n.name]; ok {
-			return nil, invalid(n.pos, "", "%s is a node here and a group at %s", n.name, g.pos)
-		}
-	}
-	if err := s.link(); err != nil {
-		return nil, err
-	}
-	if err := s.measure(); err != nil {
-		return nil, err
-	}
-	direct, err := s.memberships()
-	if err != nil {
-		return nil, err
+		return nil, &engine.Error{Code: engine.Invalid, Pos: s.file + ":1:1", Cause: "the inventory has no nodes", Hint: hint}
 	}
 	inv := &Inventory{path: s.file, index: map[string]int{}, groups: map[string][]int{}}
-	rank := map[*group]int{} // the place in the file
-	for i, g := range s.groups.list {
-		rank[g] = i
+	for _, g := range s.groups.list {
 		inv.names = append(inv.names, g.name)
 		inv.groups[g.name] = nil
 	}
-	for i, m := range s.nodes.list {
-		groups := ancestors(direct[m])
-		slices.SortFunc(groups, func(a, b *group) int {
-			return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(rank[a], rank[b]))
-		})
-		inv.nodes = append(inv.nodes, s.resolve(m, groups))
-		inv.index[m.name] = i
+	err := s.resolve(func(m *member, groups []*group, said settings) {
+		n := Node{Name: m.name, Pos: m.pos, Vars: said.vars, SSH: said.ssh, Problem: said.problem}
+		n.SSH.Host = cmp.Or(n.SSH.Host, m.name)
+		n.Become = cmp.Or(said.become, BecomeNone)
 		for _, g := range groups {
-			inv.groups[g.name] = append(inv.groups[g.name], i)
+			n.Groups = append(n.Groups, g.name)
+			inv.groups[g.name] = append(inv.groups[g.name], len(inv.nodes))
 		}
+		slices.Sort(n.Groups)
+		inv.index[m.name] = len(inv.nodes)
+		inv.nodes = append(inv.nodes, n)
+	})
+	if err != nil {
+		return nil, err
 	}
+	inv.warnings = s.warnings
 	return inv, nil
 }
 
-// resolve is m with what defaults and its groups, the weakest first, give it.
-func (s *source) resolve(m *member, groups []*group) Node {
-	all := settings{ssh: SSH{Host: m.name}, become: BecomeNone}
-	all.override(s.defaults)
-	n := Node{Name: m.name, Pos: m.pos}
+// resolve calls f for each node, with its groups, the weakest first, and all that is said of it.
+func (s *source) resolve(f func(*member, []*group, settings)) error {
+	for _, n := range s.nodes.list {
+		if g, ok := s.groups.byName[n.name]; ok {
+			return invalid(n.pos, "", "%s is a node here and a group at %s", n.name, g.pos)
+		}
+	}
+	if err := s.link(); err != nil {
+		return err
+	}
+	if err := s.measure(); err != nil {
+		return err
+	}
+	direct, err := s.memberships()
+	if err != nil {
+		return err
+	}
+	rank := map[*group]int{} // the place in the file
+	for i, g := range s.groups.list {
+		rank[g] = i
+	}
+	for _, m := range s.nodes.list {
+		groups := ancestors(direct[m])
+		slices.SortFunc(groups, func(a, b *group) int {
+			if s.ansible != nil {
+				return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(a.priority, b.priority), cmp.Compare(a.name, b.name))
+			}
+			return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(rank[a], rank[b]))
+		})
+		said := s.said(m, groups)
+		if s.ansible != nil {
+			said = s.ansible.reach(m, said.vars)
+		}
+		f(m, groups, said)
+	}
+	if s.ansible != nil {
+		s.warnings = append(s.warnings, s.ansible.notes.lines()...)
+	}
+	return nil
+}
+
+// said is all that is said of m, what counts most last: what a file says of all,
+// of groups, what files beside it say of all, of groups, then what both say of m itself.
+func (s *source) said(m *member, groups []*group) settings {
+	var all settings
+	all.override(s.defaults.settings)
 	for _, g := range groups {
 		all.override(g.settings)
-		n.Groups = append(n.Groups, g.name)
+	}
+	all.override(s.defaults.beside)
+	for _, g := range groups {
+		all.override(g.beside)
 	}
 	all.override(m.settings)
-	slices.Sort(n.Groups)
-	n.Vars, n.SSH, n.Become = all.vars, all.ssh, all.become
-	return n
+	all.override(m.beside)
+	return all
 }
 
 // link gives each group its parents.
@@ -211,11 +258,17 @@ func (s *source) known(n named) (*group, error) {
 	for _, g := range s.groups.list {
 		names = append(names, g.name)
 	}
-	hint := didYouMean(n.name, names)
-	if _, ok := s.nodes.byName[n.name]; ok {
+	hint, define := didYouMean(n.name, names), "a group is defined under groups:, if only as "+n.name+":"
+	if s.ansible != nil {
+		define = "a group is defined by a section of its own: [" + n.name + "]"
+	}
+	switch _, ok := s.nodes.byName[n.name]; {
+	case ok && s.ansible != nil:
+		hint = n.name + " is a host"
+	case ok:
 		hint = n.name + " is a node; nodes stand under nodes:"
 	}
-	return nil, invalid(n.pos, cmp.Or(hint, "a group is defined under groups:, if only as "+n.name+":"), "there is no group %q", n.name)
+	return nil, invalid(n.pos, cmp.Or(hint, define), "there is no group %q", n.name)
 }
 
 // measure gives each group its depth, and finds groups inside themselves. It

@@ -23,7 +23,9 @@ func (r *reader) vars(n ast.Node, to *settings, what string) error {
 	if err != nil {
 		return err
 	}
-	to.vars = map[string]any{}
+	if to.vars == nil {
+		to.vars = map[string]any{}
+	}
 	for _, f := range list {
 		if !varForm.MatchString(f.Name) {
 			return invalid(f.Pos, "", `%s: %q cannot be a name: want letters, digits and "_", and no digit first`, what, f.Name)

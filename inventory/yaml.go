@@ -1,9 +1,9 @@
 package inventory
 
 import (
+	"context"
 	"math"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -19,8 +19,8 @@ import (
 // reader reads one file.
 type reader struct {
 	yamlfile.Reader
-	dir string // that relative paths are relative to
-	src source
+	in  input
+	src *source
 }
 
 type (
@@ -28,22 +28,27 @@ type (
 	handlers = yamlfile.Handlers
 )
 
-// readYAML reads text, which is that of file and lies in the folder dir.
-func readYAML(file, dir string, text []byte) (*source, error) {
-	r := &reader{Reader: yamlfile.Reader{File: file}, dir: dir, src: source{file: file}}
-	body, err := r.Parse(text)
-	if err != nil {
+// readOwn reads an inventory in our own form. What it takes nodes from is read
+// before all else: the file adds to that, wherever it says so.
+func readOwn(ctx context.Context, in input, body ast.Node) (*source, error) {
+	r := &reader{Reader: yamlfile.Reader{File: in.file}, in: in, src: &source{file: in.file}}
+	if err := r.origin(ctx, body); err != nil {
 		return nil, err
 	}
-	err = r.Fields(body, "an inventory", handlers{
-		"defaults": r.defaults,
-		"groups":   r.groups,
-		"nodes":    r.nodes,
+	skip := func(field) error { return nil }
+	err := r.Fields(body, "an inventory", handlers{
+		"defaults":   r.defaults,
+		"groups":     r.groups,
+		"nodes":      r.nodes,
+		"from":       skip,
+		"command":    skip,
+		"timeout":    skip,
+		"ssh_config": skip,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &r.src, nil
+	return r.src, nil
 }
 
 // name returns the name of a node or a group that n is.
@@ -106,7 +111,7 @@ func (r *reader) expanded(text *ast.StringNode, what string) ([]named, error) {
 }
 
 func (r *reader) defaults(f field) error {
-	return r.Fields(f.Value, "defaults", r.settings(&r.src.defaults, "defaults"))
+	return r.Fields(f.Value, "defaults", r.settings(&r.src.defaults.settings, "defaults"))
 }
 
 func (r *reader) groups(f field) error {
@@ -120,17 +125,19 @@ func (r *reader) groups(f field) error {
 		}
 		g, what := r.src.group(named{f.Name, f.Pos}), "group "+f.Name
 		hs := r.settings(&g.settings, what)
-		hs["nodes"] = func(f field) (err error) {
-			if g.nodes, err = r.names(f.Value, "nodes of "+what, true); err != nil {
-				return err
-			}
-			for _, n := range g.nodes {
+		hs["nodes"] = func(f field) error {
+			nodes, err := r.names(f.Value, "nodes of "+what, true)
+			for _, n := range nodes {
 				r.src.node(n)
+				if !g.holds(n.name) {
+					g.nodes = append(g.nodes, n)
+				}
 			}
-			return nil
+			return err
 		}
-		hs["groups"] = func(f field) (err error) {
-			g.children, err = r.names(f.Value, "groups of "+what, false)
+		hs["groups"] = func(f field) error {
+			children, err := r.names(f.Value, "groups of "+what, false)
+			g.children = append(g.children, children...)
 			return err
 		}
 		if err := r.Fields(f.Value, what, hs); err != nil {
@@ -158,8 +165,9 @@ func (r *reader) nodes(f field) error {
 			n.ssh.Host, err = r.host(f.Value, "host of "+what)
 			return err
 		}
-		hs["groups"] = func(f field) (err error) {
-			n.groups, err = r.names(f.Value, "groups of "+what, false)
+		hs["groups"] = func(f field) error {
+			groups, err := r.names(f.Value, "groups of "+what, false)
+			n.groups = append(n.groups, groups...)
 			return err
 		}
 		if err := r.Fields(f.Value, what, hs); err != nil {
@@ -247,10 +255,14 @@ func (r *reader) word(n ast.Node, what string) (string, error) {
 	if !ok {
 		return "", r.Mistyped(n, what, "text")
 	}
-	if s := text.Value; s == "" || s[0] == '-' || strings.ContainsFunc(s, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }) {
+	if !isWord(text.Value) {
 		return "", r.Mistyped(n, what, `a word without spaces that does not begin with "-"`)
 	}
 	return text.Value, nil
+}
+
+func isWord(s string) bool {
+	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) })
 }
 
 func (r *reader) host(n ast.Node, what string) (string, error) {
@@ -297,18 +309,12 @@ func (r *reader) path(n ast.Node, what string) (string, error) {
 	if p == "" || strings.ContainsFunc(p, unicode.IsControl) {
 		return "", r.Mistyped(n, what, "a path")
 	}
-	if p[0] == '~' {
-		if p != "~" && !strings.HasPrefix(p, "~/") {
-			return "", invalid(r.Place(n), "write the path in full", "%s: %s is in another user's home, which is not looked up", what, p)
-		}
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", invalid(r.Place(n), "", "%s: %s needs a home: %v", what, p, err)
-		}
-		p = filepath.Join(home, p[1:])
+	p, err := homePath(p)
+	if err != nil {
+		return "", invalid(r.Place(n), "write the path in full", "%s: %v", what, err)
 	}
 	if !filepath.IsAbs(p) {
-		p = filepath.Join(r.dir, p)
+		p = filepath.Join(r.in.dir(), p)
 	}
 	return filepath.Clean(p), nil
 }

@@ -1,0 +1,78 @@
+package inventory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"runbook/engine"
+)
+
+// commandTime is how long a program that prints an inventory may take where
+// nothing else is said.
+const commandTime = time.Minute
+
+// lastLines is how many lines of a program's stderr an error shows.
+const lastLines = 10
+
+// output runs a program that prints an inventory, in the folder dir. It gets no
+// input, and is ended with all that it has started when it takes or prints too much.
+func output(ctx context.Context, argv []string, dir string, patience time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, words := &bounded{max: maxSize, full: cancel}, &bounded{max: maxSize, full: func() {}}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, words
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	var status *exec.ExitError
+	e := &engine.Error{Code: engine.Invalid, Err: err}
+	name := strings.Join(argv, " ")
+	switch {
+	case out.over:
+		e.Cause = fmt.Sprintf("%s prints more than %d MiB", name, maxSize>>20)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		e.Cause = fmt.Sprintf("%s had printed no whole inventory after %v", name, patience)
+		e.Hint = "an inventory file with command: and timeout: gives it longer"
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, exec.ErrWaitDelay):
+		e.Cause = name + " has ended, and something that it started keeps its output open"
+	case errors.As(err, &status):
+		e.Cause = name + " has ended with " + status.Error()
+	case err != nil:
+		e.Cause = fmt.Sprintf("%s cannot be run: %v", name, err)
+	default:
+		return out.Bytes(), nil
+	}
+	if said := strings.TrimSpace(words.String()); said != "" {
+		lines := strings.Split(said, "\n")
+		e.Cause += "; it said:\n    " + strings.Join(lines[max(0, len(lines)-lastLines):], "\n    ")
+	}
+	return nil, e
+}
+
+// bounded keeps what is written up to max bytes, and calls full at more.
+type bounded struct {
+	bytes.Buffer
+	max  int
+	over bool
+	full func()
+}
+
+// Write implements [io.Writer].
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > b.max {
+		b.over = true
+		b.full()
+		return len(p), nil
+	}
+	return b.Buffer.Write(p)
+}
