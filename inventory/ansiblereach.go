@@ -78,7 +78,7 @@ func (s *scope) one(names ...string) (setting, bool) {
 			why = "neither text nor a number"
 		}
 		if why != "" {
-			s.fail(p.pos, "write its value plainly, or give it in an inventory of runbook's form with from:", "how it is reached depends on %s, which is %s", name, why)
+			s.fail(p.pos, "write its value plainly", "how it is reached depends on %s, which is %s", name, why)
 			found = false
 		}
 	}
@@ -100,7 +100,7 @@ func (s *scope) connection() {
 		if p, ok := s.vars[name].(placed); ok {
 			s.used[name] = true
 			if p.value != nil && p.value != "" {
-				s.notes.add("%s is not used: runbook logs in with keys, and sudo must not ask", name, p.pos)
+				s.notes.add("passwords are not used, for runbook logs in with keys and has sudo ask nothing: %s", name, p.pos)
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func (s *scope) connection() {
 }
 
 // uncheckedNote is about what turns off the check of host keys.
-const uncheckedNote = "%s is not obeyed: runbook always checks host keys against known_hosts"
+const uncheckedNote = "host keys are always checked against known_hosts, whatever is said by %s"
 
 // secrets are the variables that hold passwords.
 var secrets = []string{
@@ -222,6 +222,7 @@ const leftOut = "variables that cannot be known here, so that scripts do not see
 // others returns the variables that say nothing of how the host is reached.
 func (s *scope) others() map[string]any {
 	var out map[string]any
+	var left []string
 	for name, v := range s.vars {
 		p, ok := v.(placed)
 		if !ok || s.used[name] {
@@ -229,13 +230,17 @@ func (s *scope) others() map[string]any {
 		}
 		value, why := s.plain(p.value, 0)
 		if why != "" {
-			s.notes.add(leftOut, name, p.pos)
+			left = append(left, name)
 			continue
 		}
 		if out == nil {
 			out = make(map[string]any, len(s.vars))
 		}
 		out[name] = value
+	}
+	slices.Sort(left)
+	for _, name := range left {
+		s.notes.add(leftOut, name, s.vars[name].(placed).pos) // it was one above
 	}
 	return out
 }

@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,15 +16,15 @@ import (
 // nothing else is said.
 const commandTime = time.Minute
 
-// lastLines is how many lines of a program's stderr an error shows.
-const lastLines = 10
+// lastWords is how much of a program's stderr an error shows, in bytes.
+const lastWords = 2000
 
 // output runs a program that prints an inventory, in the folder dir. It gets no
 // input, and is ended with all that it has started when it takes or prints too much.
 func output(ctx context.Context, argv []string, dir string, patience time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	out, words := &bounded{max: maxSize, full: cancel}, &bounded{max: maxSize, full: func() {}}
+	out, words := &bounded{max: maxSize, full: cancel}, &tail{}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, words
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -50,18 +49,17 @@ func output(ctx context.Context, argv []string, dir string, patience time.Durati
 	case err != nil:
 		e.Cause = fmt.Sprintf("%s cannot be run: %v", name, err)
 	default:
-		return out.Bytes(), nil
+		return out.text, nil
 	}
-	if said := strings.TrimSpace(words.String()); said != "" {
-		lines := strings.Split(said, "\n")
-		e.Cause += "; it said:\n    " + strings.Join(lines[max(0, len(lines)-lastLines):], "\n    ")
+	if said := strings.TrimSpace(string(words.text)); said != "" {
+		e.Cause += "; it said:\n    " + strings.ReplaceAll(said, "\n", "\n    ")
 	}
 	return nil, e
 }
 
 // bounded keeps what is written up to max bytes, and calls full at more.
 type bounded struct {
-	bytes.Buffer
+	text []byte
 	max  int
 	over bool
 	full func()
@@ -69,10 +67,20 @@ type bounded struct {
 
 // Write implements [io.Writer].
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.max {
-		b.over = true
+	if b.over = b.over || len(b.text)+len(p) > b.max; b.over {
 		b.full()
 		return len(p), nil
 	}
-	return b.Buffer.Write(p)
+	b.text = append(b.text, p...)
+	return len(p), nil
+}
+
+// tail keeps the last of what is written.
+type tail struct{ text []byte }
+
+// Write implements [io.Writer].
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	t.text = append([]byte(nil), t.text[max(0, len(t.text)-lastWords):]...)
+	return len(p), nil
 }

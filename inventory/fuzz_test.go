@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"slices"
@@ -50,35 +51,78 @@ func noOrigin(t *testing.T) context.Context {
 	return context.WithValue(t.Context(), nested{}, maxIncludes)
 }
 
-// FuzzLoad: whatever the file holds, it is an inventory whose every node can be
-// selected by name, or an error of kind Invalid with a place in it.
-func FuzzLoad(f *testing.F) {
-	b, err := os.ReadFile("testdata/good/fleet.yaml")
-	if err != nil {
-		f.Fatal(err)
+// inventoryOrError checks what came of text: an inventory whose every node can be
+// selected by name, or an error of kind Invalid with a place.
+func inventoryOrError(t *testing.T, text []byte, src *source, err error) {
+	var inv *Inventory
+	if err == nil {
+		inv, err = src.build()
 	}
-	f.Add(b)
-	for _, s := range []string{"nodes: {a: }", "groups: {a: {groups: [a]}}", "a: &x [*x]", "<<: {}", "? {}\n: []", "nodes: {a: {vars: {x: !!binary y}}}"} {
+	if err != nil {
+		var e *engine.Error
+		if !errors.As(err, &e) || e.Code != engine.Invalid || e.Pos == "" || e.Cause == "" {
+			t.Fatalf("%q: %v", text, err)
+		}
+		return
+	}
+	for _, n := range inv.Nodes() {
+		got, err := inv.Select(n.Name)
+		if err != nil || len(got) != 1 || got[0].Name != n.Name || n.SSH.Host == "" || n.Become == "" {
+			t.Fatalf("%q: %v %v", text, got, err)
+		}
+		if _, err := json.Marshal(n); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+	}
+}
+
+// fuzzForm fuzzes the reader that in is for, from these files and texts on.
+func fuzzForm(f *testing.F, in input, seeds ...string) {
+	for _, s := range seeds {
+		if b, err := os.ReadFile(s); err == nil {
+			s = string(b)
+		}
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		src, err := input{file: "f.yaml", path: "/none/f.yaml", text: text}.source(noOrigin(t))
-		var inv *Inventory
-		if err == nil {
-			inv, err = src.build()
-		}
-		if err != nil {
-			var e *engine.Error
-			if !errors.As(err, &e) || e.Code != engine.Invalid || e.Pos == "" || e.Cause == "" {
-				t.Fatalf("%q: %v", text, err)
-			}
-			return
-		}
-		for _, n := range inv.Nodes() {
-			got, err := inv.Select(n.Name)
-			if err != nil || len(got) != 1 || got[0].Name != n.Name || n.SSH.Host == "" || n.Become == "" {
-				t.Fatalf("%q: %v %v", text, got, err)
-			}
-		}
+		in.text = text
+		src, err := in.source(noOrigin(t))
+		inventoryOrError(t, text, src, err)
+	})
+}
+
+// FuzzLoad: our own form, and whatever else a YAML file holds.
+func FuzzLoad(f *testing.F) {
+	fuzzForm(f, input{file: "f.yaml", path: "/none/f.yaml"}, "testdata/good/fleet.yaml",
+		"nodes: {a: }", "groups: {a: {groups: [a]}}", "a: &x [*x]", "<<: {}", "? {}\n: []", "nodes: {a: {vars: {x: !!binary y}}}")
+}
+
+// FuzzAnsibleINI: Ansible's INI form.
+func FuzzAnsibleINI(f *testing.F) {
+	fuzzForm(f, input{file: "hosts.ini", path: "/none/hosts.ini"}, "testdata/ansible/ini/hosts.ini", "testdata/good/ansible-reach.ini",
+		"[a:children]\na", "[", "a ansible_host={{b}} b={{a}}", "a:1 b=[[[", "[a:vars]\nx=")
+}
+
+// FuzzAnsibleYAML: Ansible's YAML form.
+func FuzzAnsibleYAML(f *testing.F) {
+	fuzzForm(f, input{file: "f.yml", path: "/none/f.yml"}, "testdata/ansible/yaml/hosts.yml", "testdata/good/ansible-vault.yml",
+		"all: {hosts: {a: {x: &a {y: *a}}}}", "all: {children: {b: &b {children: *b}}}", "all: {hosts: {a: {<<: [{b: 1}]}}}")
+}
+
+// FuzzAnsibleJSON: what a script prints.
+func FuzzAnsibleJSON(f *testing.F) {
+	fuzzForm(f, input{file: "output of f", path: "/none/f", script: true},
+		`{"_meta":{"hostvars":{"a":{"x":[1,{"y":null}]}}},"g":["a"],"h":{"children":["g"],"vars":{"z":1e999}}}`, "{}", "[]", `{"a":`)
+}
+
+// FuzzSSHConfig: an ssh_config that includes nothing.
+func FuzzSSHConfig(f *testing.F) {
+	for _, s := range []string{"Host a b\n", "host=\"a\"", "Match all\nHost * !x y", "Host a\\ b"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		h := &sshHosts{src: &source{file: "f"}}
+		err := h.lines(text, "f", nil, maxIncludes)
+		inventoryOrError(t, text, h.src, err)
 	})
 }

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -87,6 +88,10 @@ func TestTypesOfVars(t *testing.T) {
 	}
 }
 
+// badNames are the names that the inventories of a file in testdata/bad have, by
+// what that file's name begins with.
+var badNames = map[string]string{"ini": "hosts.ini", "ansible": "inventory.yml", "list": "list.json", "ssh_config": "ssh_config"}
+
 // TestBadInventories loads the cases of testdata/bad: each has inventories
 // between lines of "---", and in them the expected error as ### "regexp" at the
 // end of the line that it names.
@@ -101,19 +106,28 @@ func TestBadInventories(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		kind, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".txt"), "-")
+		name := cmp.Or(badNames[kind], "inventory.yaml")
 		for i, text := range strings.Split(string(b), "\n---\n") {
 			var want string
 			var clean []string
 			for n, l := range strings.Split(text, "\n") {
 				if m := expected.FindStringSubmatch(l); m != nil {
-					want = fmt.Sprintf(`(?s)^inventory\.yaml:%d:[1-9][0-9]*: %s$`, n+1, m[1])
+					want = fmt.Sprintf(`(?s)^%s:%d:[1-9][0-9]*: %s$`, regexp.QuoteMeta(name), n+1, m[1])
 					l = strings.TrimSuffix(l, m[0])
 				}
 				clean = append(clean, l)
 			}
 			t.Run(fmt.Sprintf("%s/%d", filepath.Base(file), i+1), func(t *testing.T) {
-				t.Chdir(filepath.Dir(write(t, strings.Join(clean, "\n"))))
-				_, err := Load(t.Context(), "inventory.yaml")
+				t.Chdir(t.TempDir())
+				if err := os.WriteFile(name, []byte(strings.Join(clean, "\n")), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				path := name
+				if kind == "ssh_config" {
+					path = SSHConfig + name
+				}
+				_, err := Load(t.Context(), path)
 				var e *engine.Error
 				if !errors.As(err, &e) || e.Code != engine.Invalid || want == "" || !regexp.MustCompile(want).MatchString(strings.ReplaceAll(err.Error(), "\n  hint: ", " | ")) {
 					t.Errorf("got %v\nwant %s\n%s", err, want, text)

@@ -182,7 +182,8 @@ func (in input) isAnsible(body ast.Node) (bool, error) {
 		return false, nil
 	}
 	r := yamlfile.Reader{File: in.file}
-	own, ansible := "", ""
+	var own named
+	ansible := ""
 	for i := top.MapRange(); i.Next(); {
 		key, ok := i.Key().(*ast.StringNode)
 		if !ok {
@@ -190,13 +191,13 @@ func (in input) isAnsible(body ast.Node) (bool, error) {
 		}
 		switch {
 		case slices.Contains(ownKeys, key.Value):
-			own = key.Value
+			own = named{key.Value, r.Pos(key.Token)}
 		case key.Value == "all", key.Value == "plugin", isAnsibleGroup(i.Value()):
 			ansible = key.Value
 		}
 	}
-	if own != "" && ansible != "" {
-		return false, invalid(r.Place(body), "", "%s is a key of runbook's inventories, and %s looks like a group of Ansible's: a file is one or the other", own, ansible)
+	if own.name != "" && ansible != "" {
+		return false, invalid(own.pos, "", "%s is a key of runbook's inventories, and %s looks like a group of Ansible's: a file is one or the other", own.name, ansible)
 	}
 	return ansible != "", nil
 }

@@ -66,11 +66,16 @@ func (h *sshHosts) read(full, shown string, within []string, depth int) error {
 	if err != nil {
 		return unreadable(shown, err)
 	}
+	return h.lines(text, shown, within, depth)
+}
+
+// lines reads the lines of a file.
+func (h *sshHosts) lines(text []byte, shown string, within []string, depth int) error {
 	patterns := within
-	lines := 0
+	number := 0
 	for line := range bytes.Lines(text) {
-		lines++
-		pos := fmt.Sprintf("%s:%d:%d", shown, lines, 1+len(line)-len(bytes.TrimLeft(line, " \t")))
+		number++
+		pos := fmt.Sprintf("%s:%d:%d", shown, number, 1+len(line)-len(bytes.TrimLeft(line, " \t")))
 		words, err := configLine(string(line))
 		if err != nil {
 			return invalid(pos, "", "%v", err)
