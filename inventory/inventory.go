@@ -75,7 +75,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"runbook/engine"
 )
@@ -161,6 +163,39 @@ func Find(flag string) (string, error) {
 		}
 	}
 	return DefaultFile, nil
+}
+
+// Absolute returns the name of an inventory with which it is found from any folder.
+func Absolute(name string) string {
+	file, config := strings.CutPrefix(name, SSHConfig)
+	if config && file == "" {
+		return name
+	}
+	if full, err := homePath(file); err == nil && config {
+		file = full
+	}
+	if abs, err := filepath.Abs(file); err == nil {
+		file = abs
+	}
+	if config {
+		return SSHConfig + file
+	}
+	return file
+}
+
+// File returns the file that the name of an inventory means.
+func File(name string) string {
+	file, config := strings.CutPrefix(name, SSHConfig)
+	if !config {
+		return name
+	}
+	if file == "" {
+		file = userConfig
+	}
+	if full, err := homePath(file); err == nil {
+		file = full
+	}
+	return file
 }
 
 // Path returns the path that the inventory was loaded from, as it was given.

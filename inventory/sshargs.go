@@ -96,6 +96,10 @@ func (s *scope) option(v setting, key string, to *SSH) {
 			s.fail(v.pos, "", "%s: the key is %s here and %s elsewhere", v.name, files[0], to.Identity[0])
 		}
 	case "-f":
+		if v.text == NoConfig {
+			s.text(v, &to.Config, NoConfig)
+			return
+		}
 		s.text(v, &to.Config, s.paths(v)[0])
 	case "userknownhostsfile":
 		if v.text == "/dev/null" {

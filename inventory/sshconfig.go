@@ -19,6 +19,9 @@ import (
 // ssh_config:PATH, or ssh_config: for the user's own.
 const SSHConfig = "ssh_config:"
 
+// userConfig is the user's own.
+const userConfig = "~/.ssh/config"
+
 // maxIncludes is how deep files may include each other, as in ssh.
 const maxIncludes = 16
 
@@ -34,7 +37,7 @@ type sshHosts struct {
 func readSSHConfig(name, file string) (*source, error) {
 	h := &sshHosts{src: &source{file: name}}
 	if file == "" {
-		file = "~/.ssh/config"
+		file = userConfig
 	} else {
 		h.config = file
 	}

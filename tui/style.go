@@ -88,6 +88,9 @@ func (s Style) line(l string) string {
 	return shown(l)
 }
 
+// Warning is what people should know, on one line.
+func (s Style) Warning(text string) string { return s.wrap(yellow, "warning: "+text) }
+
 // Error is e for people, its first line in red.
 func (s Style) Error(e *engine.Error) string {
 	first, rest, more := strings.Cut(e.Error(), "\n")

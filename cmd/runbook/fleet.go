@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,6 +22,7 @@ import (
 type fleetFlags struct {
 	inventory string
 	selection string
+	limitTo   string // of what is selected: the first N, or a percentage
 	lab       int
 	repeat    bool
 	ceilings  ceilings
@@ -31,11 +31,13 @@ type fleetFlags struct {
 	snapshots []string       // nodes as they were recorded, in place of an inventory
 	flags     *pflag.FlagSet // tells --lab 0 from none
 	names     []string       // of a saved plan: these nodes, in this order, in place of a selection
+	asking    bool           // nothing is changed: nodes that cannot be reached are wanted too
 }
 
 func (f *fleetFlags) add(c *cobra.Command) {
 	f.addInventory(c)
 	c.Flags().VarP(&once{text: &f.selection, hint: "-n 'a,b' is both"}, "nodes", "n", "which nodes: names, globs, groups, all: 'web and not web-3'")
+	c.Flags().StringVar(&f.limitTo, "limit-to", "", "only the first `N` of the selected nodes, in the order of the inventory, or N% of them")
 	c.Flags().IntVar(&f.lab, "lab", 0, "`N` throw-away nodes on this machine, for this command only")
 }
 
@@ -53,7 +55,7 @@ func (f *fleetFlags) addTerms(c *cobra.Command) {
 
 func (f *fleetFlags) addInventory(c *cobra.Command) {
 	f.flags = c.Flags()
-	c.Flags().VarP(&once{text: &f.inventory, filled: true}, "inventory", "i", "the inventory: a file, or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
+	c.Flags().VarP(&once{text: &f.inventory, filled: true}, "inventory", "i", "the inventory: a file, an Ansible inventory (INI, YAML, a script), ssh_config:[FILE], or lab (else $RUNBOOK_INVENTORY, ./inventory.yaml)")
 }
 
 // once is a flag that names one thing. Were the last of two the one that counts,
@@ -98,6 +100,7 @@ type fleet struct {
 	policies  policy.Set
 	all       []engine.NodeInfo // of the inventory, also those that are not selected
 	selection string
+	problems  map[string]*engine.Error // by node: why it cannot be reached, where asking
 	close     func()
 }
 
@@ -114,7 +117,7 @@ func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := fl.inventory
+	file := inventory.File(fl.inventory)
 	if file == labName || file == ownLab || len(f.snapshots) > 0 {
 		file = ""
 	}
@@ -140,7 +143,7 @@ func (f fleetFlags) find(ctx context.Context) (*fleet, error) {
 	case f.inventory == labName:
 		fl, err = standing()
 	default:
-		return f.fromInventory()
+		return f.fromInventory(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -149,13 +152,13 @@ func (f fleetFlags) find(ctx context.Context) (*fleet, error) {
 	if !f.flags.Changed("nodes") && f.names == nil { // -n "" is an empty selection, and an error
 		f.selection = "all"
 	}
-	chosen, err := f.choose(inventory.FromNames(labName, names(fl.nodes)))
+	chosen, selection, err := f.choose(inventory.FromNames(labName, names(fl.nodes)))
 	if err != nil {
 		fl.close()
 		return nil, err
 	}
 	fl.all = fl.nodes
-	fl.nodes, fl.selection = infos(chosen), f.selection
+	fl.nodes, fl.selection = infos(chosen), selection
 	return fl, nil
 }
 
@@ -180,46 +183,6 @@ func infos(nodes []inventory.Node) []engine.NodeInfo {
 		out[i] = n.Info()
 	}
 	return out
-}
-
-// fromInventory selects nodes of an inventory file.
-func (f fleetFlags) fromInventory() (*fleet, error) {
-	path, err := inventory.Find(f.inventory)
-	if err != nil {
-		return nil, err
-	}
-	if path == labName { // $RUNBOOK_INVENTORY may say it too
-		f.inventory = labName
-		return f.find(context.Background())
-	}
-	inv, err := inventory.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	chosen, err := f.choose(inv)
-	if err != nil {
-		return nil, err
-	}
-	targets := sshDialer{}
-	for _, n := range chosen {
-		targets[n.Name] = target(n)
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	return &fleet{nodes: infos(chosen), dialer: targets, inventory: path, selection: f.selection, all: infos(inv.Nodes()), close: func() {}}, nil
-}
-
-// choose returns the nodes of inv that are meant. Nothing said is an error, never all.
-func (f fleetFlags) choose(inv *inventory.Inventory) ([]inventory.Node, error) {
-	switch {
-	case f.names != nil:
-		return inv.Named(f.names)
-	case f.selection == "":
-		return nil, &engine.Error{Code: engine.Invalid, Cause: "no nodes are selected", Hint: "-n NAME, -n GROUP, -n 'web and not web-3'; every node is -n all"}
-	default:
-		return inv.Select(f.selection)
-	}
 }
 
 // sshDialer reaches nodes over SSH.

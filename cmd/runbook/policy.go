@@ -111,6 +111,7 @@ func (f fleetFlags) findPolicies() (policy.Set, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	file = inventory.File(file)
 	if _, err := os.Stat(file); file != "" && err != nil {
 		return nil, engine.Invalid.Errorf("inventory: %w", err)
 	}

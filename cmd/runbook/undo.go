@@ -133,20 +133,25 @@ func (f *fleetFlags) nodesOf(run engine.RunRecord, nodes []string) error {
 		return err
 	}
 	f.names = nodes
-	if !f.flags.Changed("nodes") {
-		f.selection = selectedAll
-		return nil
+	if f.flags.Changed("nodes") {
+		chosen, err := inventory.FromNames("run "+run.ID, nodes).Select(f.selection)
+		if err != nil {
+			return err
+		}
+		f.names = nil
+		for _, n := range chosen {
+			f.names = append(f.names, n.Name)
+		}
 	}
-	chosen, err := inventory.FromNames("run "+run.ID, nodes).Select(f.selection)
+	n, err := f.limited(len(f.names))
 	if err != nil {
 		return err
 	}
-	f.names = nil
-	for _, n := range chosen {
-		f.names = append(f.names, n.Name)
-	}
-	if len(f.names) == len(nodes) {
+	switch f.names = f.names[:n]; {
+	case n == len(nodes):
 		f.selection = selectedAll
+	case f.selection == "":
+		f.selection = fmt.Sprintf("the first %d of the run", n)
 	}
 	return nil
 }
