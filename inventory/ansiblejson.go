@@ -20,13 +20,18 @@ type jsonText struct {
 	file string
 	text []byte
 	dec  *json.Decoder
+
+	start int // of the last line that a place was in
+	lines int // before it
 }
 
-// pos is the place of the byte at i.
+// pos is the place of the byte at i, which is never before one that was asked for.
 func (j *jsonText) pos(i int64) string {
-	before := j.text[:min(int(i), len(j.text))]
-	line := bytes.Count(before, []byte("\n")) + 1
-	return fmt.Sprintf("%s:%d:%d", j.file, line, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])+1)
+	before := j.text[j.start:max(j.start, min(int(i), len(j.text)))]
+	j.lines += bytes.Count(before, []byte("\n"))
+	last := bytes.LastIndexByte(before, '\n') + 1
+	j.start += last
+	return fmt.Sprintf("%s:%d:%d", j.file, j.lines+1, utf8.RuneCount(before[last:])+1)
 }
 
 // next is the place of the next token.
@@ -43,7 +48,7 @@ func (j *jsonText) token() (json.Token, error) {
 	var at *json.SyntaxError
 	switch {
 	case errors.As(err, &at):
-		return nil, invalid(j.pos(max(at.Offset-1, 0)), "", "the output is not JSON: %v", err)
+		return nil, invalid(j.pos(max(at.Offset-1, j.dec.InputOffset())), "", "the output is not JSON: %v", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, invalid(j.pos(int64(len(j.text))), "", "the output ends in the middle of its JSON")
 	case err != nil:
