@@ -1,7 +1,10 @@
 // Package inventory says which nodes there are, how each is reached, and which
 // of them a selection means.
 //
-// An inventory is a YAML file:
+// An inventory is a YAML file as below; or one of Ansible's (INI, YAML, a script that
+// prints JSON, or a folder of such, with group_vars and host_vars beside it: see
+// docs/inventory.md); or "ssh_config:PATH", whose hosts are the nodes. In which form
+// a file is shows by its name and its first line; what could be two is an error.
 //
 //	defaults:                      # for every node
 //	  ssh: {user: ops, port: 22}
@@ -24,6 +27,11 @@
 // Every section and every key in it may be left out. A node exists that is
 // named under nodes or in a group's list. Nodes keep the order in which the
 // file first names them.
+//
+// It may take nodes and groups from elsewhere, and add to them: from: PATH is another
+// inventory, ssh_config: PATH the hosts of an ssh_config, command: [argv] what a program
+// prints, within timeout: (else a minute). What these say of a node counts as said
+// under nodes:, unless it is said there.
 //
 // # What a node has
 //
