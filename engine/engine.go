@@ -132,6 +132,9 @@ type Edit struct {
 	// Undo, which takes another change back, is not refused for that.
 	Repeat bool `json:"repeat,omitempty"`
 	Undo   bool `json:"undo,omitempty"`
+	// AsItWas says of an Undo of a change of links or addresses that the node holds all that this
+	// looked at as it left it: Want is what it changed, as that was, and all the rest stays.
+	AsItWas bool `json:"as_it_was,omitempty"`
 }
 
 // CutsOwn reports whether e may cut or stall the session that runbook itself

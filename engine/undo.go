@@ -31,6 +31,7 @@ type PutBack struct {
 	Force bool   `json:"force,omitempty"` // also where the node holds something else by now
 
 	edit    Edit
+	asItWas bool          // see [Edit]
 	left    resource.Diff // what was changed since: from what the run left to what is there
 	refused *NodeError    // the kernel would not take it back, as the node is by now
 	stays   string        // the newer change, left alone, that rests on this one, which stays for it
@@ -74,18 +75,22 @@ func (o *PutBack) Plan(ctx context.Context, n Reader) (resource.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.left = nil
+	o.left, o.asItWas = nil, false
 	if o.stays != "" {
 		return nil, nil
 	}
 	back, left := o.edit.TakeBack(nil, now)
 	want, follows := back.Want, o.edit.followers()
+	asLeft := resource.Equal(o.edit.After, now) // all that it rests on: it can be just as it was
+	if o.asItWas = asLeft && o.edit.leads(); o.asItWas {
+		return want, nil
+	}
 	for k := range follows {
 		if r, wanted := want[k]; wanted && r == nil {
 			delete(want, k) // it goes with its link or address
 		}
 	}
-	if resource.Equal(o.edit.After, now) { // all that it rests on is as it was left: it can be just as it was
+	if asLeft {
 		return want, nil
 	}
 	for _, c := range left {
@@ -115,25 +120,27 @@ func (o *PutBack) Plan(ctx context.Context, n Reader) (resource.State, error) {
 // followers are the routes among what e changed that the kernel makes and
 // drops by itself, with the links and addresses that e changed.
 func (e Edit) followers() map[resource.Key]bool {
-	out, leads := map[resource.Key]bool{}, false
-	for _, c := range e.Diff() {
-		switch k := c.Key.Kind(); k {
-		case resource.KindLink, resource.KindAddr:
-			leads = true
-		case resource.KindRoute:
-			r, _ := c.Before.(resource.Route)
-			if c.Before == nil {
-				r, _ = c.After.(resource.Route)
-			}
-			if r.Proto == resource.ProtoKernel {
-				out[c.Key] = true
-			}
-		}
-	}
-	if !leads {
+	if !e.leads() {
 		return nil
 	}
+	out := map[resource.Key]bool{}
+	for _, c := range e.Diff() {
+		r, isRoute := c.Before.(resource.Route)
+		if c.Before == nil {
+			r, isRoute = c.After.(resource.Route)
+		}
+		if isRoute && r.Proto == resource.ProtoKernel {
+			out[c.Key] = true
+		}
+	}
 	return out
+}
+
+// leads reports whether e changed links or addresses, with which the kernel changes more.
+func (e Edit) leads() bool {
+	return slices.ContainsFunc(e.Diff(), func(c resource.Change) bool {
+		return c.Key.Kind() == resource.KindLink || c.Key.Kind() == resource.KindAddr
+	})
 }
 
 // restsOn reports whether e looked at what the older change changed.
@@ -149,7 +156,7 @@ func (e Edit) restsOn(older Edit) bool {
 }
 
 // Shape implements [Shaper].
-func (o *PutBack) Shape(e *Edit) { e.Undo = true }
+func (o *PutBack) Shape(e *Edit) { e.Undo, e.AsItWas = true, o.asItWas }
 
 // Result implements [Change].
 func (o *PutBack) Result(changed bool, _ resource.State) any {

@@ -318,7 +318,8 @@ func putsBackAddr(want resource.State) bool {
 }
 
 // readSources reads also the routes that have an address of now for their
-// source: they suffer when it is taken off and added again.
+// source: they suffer when it is taken off and added again. Those that share an identity
+// with one of them, which change places with it, are read too.
 func (n *Node) readSources(ctx context.Context, now reading) (reading, error) {
 	q := slices.Clone(now.query)
 	for _, a := range resource.All[resource.Addr](now.state) {
@@ -326,6 +327,16 @@ func (n *Node) readSources(ctx context.Context, now reading) (reading, error) {
 	}
 	left := now.left
 	now, err := n.read(ctx, unique(q))
+	if err != nil {
+		return now, err
+	}
+	q = slices.Clone(now.query)
+	for _, r := range now.routes {
+		if r.PrefSrc.IsValid() {
+			q = append(q, resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table})
+		}
+	}
+	now, err = n.read(ctx, unique(q))
 	now.left = left
 	return now, err
 }
@@ -366,7 +377,7 @@ func (n *Node) keep(ctx context.Context, e engine.Edit, before reading, moved bo
 	if now, err = n.read(ctx, unique(append(slices.Clone(now.query), touched...))); err != nil {
 		return nil, err
 	}
-	now.left = before.routes
+	now.left, now.back = before.routes, true
 	return n.make(ctx, want, now)
 }
 

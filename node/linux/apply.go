@@ -110,6 +110,8 @@ type reading struct {
 	left   []route               // of an earlier reading, which may know a lifetime that this one does not
 	lives  map[resource.Key]Left // of addresses, too
 	state  resource.State
+	back   bool // what is made was there before: see detour.go
+	exact  bool // what the kernel has made with addresses and links, and was not there before, goes too
 }
 
 func (n *Node) read(ctx context.Context, q resource.Query) (reading, error) {
@@ -144,6 +146,7 @@ func (n *Node) change(ctx context.Context, e engine.Edit, now reading) error {
 			return err
 		}
 	}
+	now.back = e.Undo
 	made, err := n.make(ctx, e.Want, now)
 	if err == nil && spreads(e.Want) {
 		var more []step
@@ -187,7 +190,7 @@ func (n *Node) asItWas(ctx context.Context, e engine.Edit, before reading) ([]st
 	if now, err = n.read(ctx, unique(append(slices.Clone(before.query), touched...))); err != nil {
 		return nil, err
 	}
-	now.left = before.routes
+	now.left, now.back, now.exact = before.routes, true, true
 	return n.make(ctx, want, now)
 }
 
@@ -204,7 +207,7 @@ func (n *Node) make(ctx context.Context, want resource.State, now reading) (made
 			return made, err
 		}
 		for _, s := range steps {
-			sent, err := n.send(ctx, s.messages)
+			sent, err := n.send(ctx, s.messages, now.back)
 			if sent > 0 || err == nil { // otherwise what is there now is somebody else's
 				made = append(made, s)
 			}
@@ -215,11 +218,11 @@ func (n *Node) make(ctx context.Context, want resource.State, now reading) (made
 				return made, err
 			}
 			if s.spreads { // what is left to do is what the kernel has not done by itself
-				left, lives := now.left, now.lives
+				was := now
 				if now, err = n.read(ctx, now.query); err != nil {
 					return made, err
 				}
-				now.left, now.lives, again = left, lives, true
+				now.left, now.lives, now.back, now.exact, again = was.left, was.lives, was.back, was.exact, true
 				break
 			}
 		}
@@ -258,14 +261,14 @@ func (n *Node) putBack(ctx context.Context, steps []step, before reading) error 
 			was[c.Key] = c.Before
 		}
 	}
-	now.left = before.routes // a lifetime goes on from where it was
+	now.left, now.back = before.routes, true // a lifetime goes on from where it was
 	_, err = n.make(ctx, was, now)
 	return err
 }
 
 // send has the kernel carry out messages, up to the first that it refuses, and
-// returns how many it carried out.
-func (n *Node) send(ctx context.Context, messages []message) (made int, err error) {
+// returns how many it carried out. back says that what they make was there before.
+func (n *Node) send(ctx context.Context, messages []message, back bool) (made int, err error) {
 	for _, m := range messages {
 		payload, err := m.payload(n)
 		if err != nil {
@@ -276,7 +279,12 @@ func (n *Node) send(ctx context.Context, messages []message) (made int, err erro
 			continue
 		}
 		if err != nil {
-			return made, refusal(err)
+			if !back {
+				return made, refusal(err)
+			}
+			if err = n.sendByDetour(ctx, m, payload, err); err != nil {
+				return made, refusal(err)
+			}
 		}
 		made++
 	}

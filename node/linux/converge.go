@@ -73,7 +73,8 @@ func withoutKernelMade(now reading, want resource.State) resource.State {
 	maps.DeleteFunc(want, func(k resource.Key, r resource.Resource) bool {
 		w, _ := r.(resource.Route)
 		have, _ := now.state[k].(resource.Route)
-		return (kernelMade(w) || kernelMade(have) && r == nil) && !places[first(k)]
+		goes := kernelMade(have) && r == nil && !(now.exact && have.Family() == 4)
+		return (kernelMade(w) || goes) && !places[first(k)]
 	})
 	return want
 }
@@ -94,6 +95,7 @@ func routeMessage(kind, flags int, r route) message {
 	return message{
 		kind: kind, flags: flags,
 		payload: func(n *Node) ([]byte, error) { return n.encodeRoute(r, deleting) },
+		detour:  func() []route { return waysTo(r.Route) },
 		gone: func(err error) bool {
 			return deleting && errors.Is(err, unix.ESRCH) ||
 				!deleting && r.Proto == resource.ProtoKernel && errors.Is(err, unix.EEXIST) // the kernel was faster

@@ -171,6 +171,9 @@ func nexthopMessages(id uint32, now, want resource.Resource) []message {
 	return []message{{
 		kind: unix.RTM_NEWNEXTHOP, flags: flags,
 		payload: func(n *Node) ([]byte, error) { return n.encodeNexthop(h) },
+		detour: func() []route { // its own scope is that of the way
+			return waysTo(resource.Route{Table: resource.TableMain, Scope: h.Scope - 1, Hops: []resource.Hop{h.Hop}})
+		},
 	}}
 }
 

@@ -205,7 +205,7 @@ func (n *Node) restart(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
-	if _, err := n.send(ctx, []message{upMessage(name, false)}); err != nil {
+	if _, err := n.send(ctx, []message{upMessage(name, false)}, false); err != nil {
 		return err
 	}
 	return n.restore(ctx, c)
@@ -220,7 +220,7 @@ func (n *Node) restore(ctx context.Context, c capture) error {
 	if err != nil {
 		return err
 	}
-	now.left, now.lives = c.left(), c.lives()
+	now.left, now.lives, now.back = c.left(), c.lives(), true
 	if _, err := n.make(ctx, c.State, now); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type message struct {
 	kind, flags int
 	payload     func(n *Node) ([]byte, error)
 	gone        func(error) bool // says that it was so already; nil: nothing does
+	detour      func() []route   // to the gateways of what it makes: see detour.go; nil: there are none
 }
 
 // The order of steps. What comes is made before what goes is taken away, so that a

@@ -63,6 +63,13 @@ func (w *kernel) addRoutes6(l resource.Link, a resource.Addr) {
 	}
 }
 
+// routed6 reports whether there is a route to a itself. On a link that is down one
+// that was kept has none, and one that was added has.
+func (w *kernel) routed6(a resource.Addr) bool {
+	own := resource.Selector{Kind: resource.KindRoute, Dst: one(a.Prefix.Addr()), Table: resource.TableLocal}
+	return slices.ContainsFunc(w.routes(own), func(r resource.Route) bool { return onLink6(r, a.Dev) })
+}
+
 // anycast is the route to the subnet's routers that a router has for a.
 func anycast(l resource.Link, a resource.Addr) (resource.Route, bool) {
 	net := a.Prefix.Masked()
@@ -106,6 +113,11 @@ func (w *kernel) addRoute6(a resource.Addr, dst netip.Prefix) {
 
 // goneAddr6 deletes a (ipv6_del_addr).
 func (w *kernel) goneAddr6(l resource.Link, a resource.Addr) error {
+	for _, o := range w.addrs(a.Dev, 6) { // of which one that is put back in its place may move others
+		if !l.Up && !detects(l, o) && !w.routed6(o) {
+			return unpredictable("taking %s away could not be taken back: %s was kept when %s went down, and an address that is added gets a route to itself", a, o, a.Dev)
+		}
+	}
 	list := slices.DeleteFunc(w.addrs(a.Dev, 6), func(o resource.Addr) bool { return o.Key() == a.Key() })
 	prefixGoes := !a.NoPrefixRoute
 	for _, o := range list { // check_cleanup_prefix_route

@@ -65,6 +65,8 @@ func needs(k resource.Key, want resource.Resource) resource.Query {
 		return resource.Query{neighAt(n), {Kind: resource.KindLink, Name: n.Dev}, multicast6}
 	case resource.KindAddr:
 		return needsAddr(k)
+	case resource.KindNexthop:
+		return needsNexthop(want)
 	}
 	return nil
 }
@@ -82,6 +84,8 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 		return w.makeNeigh(k, want)
 	case resource.KindAddr:
 		return w.makeAddr(k, want)
+	case resource.KindNexthop:
+		return w.makeNexthop(k, want)
 	}
 	return unpredictable("a change of %s", k)
 }
@@ -97,6 +101,7 @@ type kernel struct {
 	was       resource.State        // of the keys that were changed: what they were; see set
 	unknown   []resource.Key        // of these: those that state did not have
 	putsBack  bool                  // an address is put back where it was, and the routes that it came with
+	back      bool                  // what is made was there before: a node then finds its gateways in any case, see byDetour
 }
 
 // putsBack reports whether want is what was there before: it has an address with its

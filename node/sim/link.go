@@ -158,11 +158,13 @@ func (w *kernel) down(name string) error {
 	return nil
 }
 
-// lookBeside looks at what shares an identity with one of routes: what stands
-// behind one that goes moves up. Of many routes it looks at their tables whole, for each
+// many is how many routes are looked at one by one. Beyond, tables are looked at whole, for each
 // selector is held against each route.
+const many = 100
+
+// lookBeside looks at what shares an identity with one of routes: what stands
+// behind one that goes moves up.
 func (w *kernel) lookBeside(routes []resource.Route) {
-	const many = 100
 	for _, r := range routes {
 		s := resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table}
 		if len(routes) > many {
@@ -217,51 +219,6 @@ func (w *kernel) renumber(gone []resource.Route) {
 	}
 }
 
-// flushNexthops takes away the nexthop objects on the link called name, and
-// from groups; it returns those that are gone.
-func (w *kernel) flushNexthops(name string) (map[uint32]bool, error) {
-	gone := map[uint32]bool{}
-	all := resource.All[resource.Nexthop](w.state)
-	for _, n := range all {
-		if n.Hop.Dev == name {
-			gone[n.ID] = true
-			w.set(n.Key(), nil)
-		}
-	}
-	for _, n := range all {
-		if len(n.Group) == 0 {
-			continue
-		}
-		left := slices.DeleteFunc(slices.Clone(n.Group), func(m resource.GroupMember) bool { return gone[m.ID] })
-		switch {
-		case len(left) == len(n.Group):
-		case len(n.Extra) > 0:
-			return nil, unpredictable("what becomes of a group of nexthop objects with attributes that are not modelled: %s", n)
-		case len(left) == 0:
-			gone[n.ID] = true
-			w.set(n.Key(), nil)
-		default:
-			n.Group = left
-			w.set(n.Key(), n)
-			w.shrink(n, name)
-		}
-	}
-	return gone, nil
-}
-
-// shrink takes the hops over the link called name from the routes that use the group n.
-func (w *kernel) shrink(n resource.Nexthop, name string) {
-	for _, r := range w.over(name) {
-		if r.NHID == n.ID {
-			r.Hops = slices.DeleteFunc(slices.Clone(r.Hops), func(h resource.Hop) bool { return h.Dev == name })
-			if len(r.Hops) == 1 && r.Family() == 4 { // which is listed like a route over one hop
-				r.Hops[0].Weight = 0
-			}
-			w.set(r.Key(), r)
-		}
-	}
-}
-
 // up4and6 takes the link called name up, and has it find its carrier: the routes
 // to the subnets of its addresses come back, and IPv6 begins anew (fib_add_ifaddr,
 // addrconf_dev_config, addrconf_permanent_addr).
@@ -288,6 +245,9 @@ func (w *kernel) up6(l resource.Link) error {
 	for _, a := range w.addrs(l.Name, 6) {
 		if a.Peer.IsValid() || !a.Permanent {
 			return unpredictable("which routes come back with %s, for its address %s", l.Name, a)
+		}
+		if l.Conf.KeepAddrOnDown && w.routed6(a) {
+			return unpredictable("taking %s up could not be taken back: it keeps %s when it goes down, but not the route to that", l.Name, a)
 		}
 		w.addRoutes6(l, a)
 	}
@@ -355,7 +315,7 @@ func (w *kernel) losing(name string) (lost resource.State, err error) {
 			lost[k] = was
 		}
 	}
-	return lost, w.comesBack(name, lost)
+	return lost, w.comesBack(lost)
 }
 
 // comesBesides is an error where the kernel would make more of the link called
@@ -373,55 +333,6 @@ func (w *kernel) comesBesides(name string, down *kernel) error {
 		}
 	}
 	return nil
-}
-
-// comesBack is an error where a route of lost was made by a way to its gateway
-// that is no longer there: it stays for as long as it is not touched, and cannot be made again.
-func (w *kernel) comesBack(name string, lost resource.State) error {
-	again := &kernel{state: maps.Clone(w.state), placed: map[resource.Key]bool{}}
-	var routes []resource.Route
-	for _, k := range order(lost) {
-		if n, ok := lost[k].(resource.Nexthop); ok && len(n.Group) == 0 && !n.Blackhole && !n.FDB {
-			routes = append(routes, throughNexthop(n))
-		}
-		r, ok := lost[k].(resource.Route)
-		if ok && r.Proto != resource.ProtoKernel && r.NHID == 0 && !rejects(r.Type) {
-			routes = append(routes, r)
-			delete(again.state, k)
-		}
-	}
-	for _, r := range routes {
-		plainly := r // what is carried only does not decide about its gateway
-		plainly.Extra, plainly.Expires, plainly.Pref, plainly.Src, plainly.Nth = nil, false, 0, netip.Prefix{}, 0
-		plainly.Hops = slices.Clone(r.Hops)
-		for i := range plainly.Hops {
-			plainly.Hops[i].Extra = nil
-		}
-		var err error
-		if r.Family() == 4 {
-			_, err = again.newRoute4(plainly)
-		} else {
-			_, err = again.newRoute6(plainly)
-		}
-		w.look(again.footprint...)
-		if err != nil {
-			return unpredictable("what goes with %s could not be put back: the route %s: %v", name, r, err)
-		}
-		again.state[r.Key()] = r
-	}
-	return nil
-}
-
-// throughNexthop is a route over the hop of n: the kernel asks of both the same.
-func throughNexthop(n resource.Nexthop) resource.Route {
-	dst := netip.MustParsePrefix("198.51.100.255/32") // of a net that nobody has
-	if n.Family == 6 {
-		dst = netip.MustParsePrefix("2001:db8:ffff:ffff::ffff/128")
-	}
-	return resource.Route{
-		Dst: dst, Table: resource.TableMain, Metric: resource.DefaultMetric(dst), Type: resource.Unicast, Proto: resource.ProtoStatic,
-		Hops: []resource.Hop{n.Hop},
-	}
 }
 
 // limited is an error where something that goes with the link called name has

@@ -82,8 +82,8 @@ func (w *kernel) makeRoute(k resource.Key, want resource.Resource) error {
 		return nil
 	}
 	if exists {
-		if err := modelled(have); err != nil {
-			return err
+		if have.NHID = 0; modelled(have) != nil { // whatever object it uses
+			return modelled(have)
 		}
 	}
 	second := id
@@ -100,22 +100,53 @@ func (w *kernel) makeRoute(k resource.Key, want resource.Resource) error {
 	if !ok || route.Key() != k {
 		return engine.Internal.Errorf("%s cannot become %s", k, want.Key())
 	}
+	if plainly := route; route.NHID != 0 {
+		if plainly.NHID = 0; modelled(plainly) == nil {
+			return w.usesNexthop(route)
+		}
+	}
 	if err := modelled(route); err != nil {
 		return err
 	}
 	if err := w.names(route); err != nil {
 		return err
 	}
-	if route.Family() == 4 {
-		route, err = w.newRoute4(route)
-	} else {
-		route, err = w.newRoute6(route)
-	}
-	if err != nil {
+	if route, err = w.newRoute(route); err != nil {
 		return err
 	}
 	w.set(k, route)
 	return nil
+}
+
+// newRoute returns r as the kernel would hold it, or the kernel's refusal.
+func (w *kernel) newRoute(r resource.Route) (resource.Route, error) {
+	if r.Family() == 4 {
+		return w.newRoute4(r)
+	}
+	return w.newRoute6(r)
+}
+
+// byDetour resolves the gateway of h by resolve. Where r was there before, a node
+// makes its gateway a neighbour meanwhile if the kernel does not find it by itself any more.
+func (w *kernel) byDetour(r resource.Route, h resource.Hop, resolve func(resource.Route, resource.Hop) (resource.Hop, error)) (resource.Hop, error) {
+	way := resource.Route{ // tried first
+		Dst: one(h.Via), Table: r.Table, Type: resource.Unicast, Scope: max(r.Scope+1, resource.ScopeLink), Hops: []resource.Hop{{Dev: h.Dev}}, Nth: -1,
+	}
+	if h.Via.Is6() {
+		way.Metric, way.Nth = 1, 0
+	}
+	k := way.Key()
+	there, known := w.state[k]
+	if !w.back || h.Dev == "" || there != nil {
+		return resolve(r, h)
+	}
+	w.state[k] = way
+	defer func() {
+		if delete(w.state, k); known {
+			w.state[k] = nil
+		}
+	}()
+	return resolve(r, h)
 }
 
 // modelled reports what there is about r that the model does not cover.

@@ -101,7 +101,7 @@ func (w *kernel) nexthop4(r resource.Route, h resource.Hop) (resource.Hop, error
 	case h.Onlink:
 		return h, w.onlinkGateway4(r, h)
 	default:
-		return w.gateway4(r, h)
+		return w.byDetour(r, h, w.gateway4)
 	}
 }
 

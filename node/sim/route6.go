@@ -98,7 +98,7 @@ func (w *kernel) gateway6(r resource.Route, h resource.Hop) (resource.Hop, error
 		if h.Onlink {
 			err = w.onlinkGateway6(h)
 		} else {
-			h.Dev, err = w.reach6(r, h)
+			h, err = w.byDetour(r, h, w.reach6)
 		}
 		if err != nil {
 			return h, err
@@ -136,10 +136,10 @@ func leadsNowhere6(r resource.Route) bool {
 	return rejects(r.Type) || r.Type == resource.Unicast && slices.ContainsFunc(r.Hops, onLo)
 }
 
-// reach6 returns the link on which the gateway of h is a neighbour, as the
+// reach6 returns h with the link on which its gateway is a neighbour, as the
 // route's own table says, or else the tables to which the node's rules lead
 // (ip6_route_check_nh). These suppress nothing here.
-func (w *kernel) reach6(r resource.Route, h resource.Hop) (string, error) {
+func (w *kernel) reach6(r resource.Route, h resource.Hop) (resource.Hop, error) {
 	neighbour := func(found resource.Route, hop resource.Hop) bool {
 		return !leadsNowhere6(found) && !hop.Via.IsValid() && (h.Dev == "" || h.Dev == hop.Dev)
 	}
@@ -147,16 +147,27 @@ func (w *kernel) reach6(r resource.Route, h resource.Hop) (string, error) {
 	if !ok || !neighbour(found, hop) {
 		var err error
 		if found, hop, ok, err = w.full6(h); err != nil {
-			return "", err
+			return h, err
 		}
 	}
 	switch {
 	case ok && found.NHID != 0:
-		return "", unpredictable("the gateway %s is reached by a nexthop object: %s", h.Via, found)
+		return h, unpredictable("the gateway %s is reached by a nexthop object: %s", h.Via, found)
+	case ok && h.Dev == "" && w.onLinks6(found):
+		return h, unpredictable("over which link the gateway %s is reached: the kernel has a route to it over several", h.Via)
 	case !ok || !neighbour(found, hop):
-		return "", refuse("EHOSTUNREACH", "")
+		return h, refuse("EHOSTUNREACH", "")
 	}
-	return hop.Dev, nil
+	h.Dev = hop.Dev
+	return h, nil
+}
+
+// onLinks6 reports whether the kernel has routes like r over other links too, which it
+// tries in an order that nothing tells.
+func (w *kernel) onLinks6(r resource.Route) bool {
+	return r.ByLink() && slices.ContainsFunc(w.routes(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table}), func(o resource.Route) bool {
+		return o.ByLink() && o.Metric == r.Metric && o.Hops[0].Dev != r.Hops[0].Dev
+	})
 }
 
 // full6 is fib6_lookup: where the rules of the node lead the gateway of h. The

@@ -12,10 +12,10 @@
 // blackhole, unreachable, prohibit and throw, with metric, protocol, scope,
 // onlink, preferred source and, for IPv4, TOS. They lead over links of type
 // ether or veth without a master. Everything else is refused with
-// [engine.ErrUnpredictable]: changes to nexthop objects; routes with a nexthop
-// object, a lifetime, a source prefix or attributes that have no field
-// ([resource.Route.Extra]); several routes of one identity. A tentative IPv6
-// address counts as usable.
+// [engine.ErrUnpredictable]: changes to nexthop objects and to routes that use one, but
+// for putting them back; routes with a lifetime, a source prefix or attributes that have
+// no field ([resource.Route.Extra]); several routes of one identity; what could not be
+// put back. A tentative IPv6 address counts as usable.
 //
 // IPv4 and IPv6 addresses that have no lifetime, on such links and on lo, with
 // their order, and all that comes and goes with them: the routes of subnets,
@@ -111,7 +111,7 @@ func (n *Node) Apply(ctx context.Context, e engine.Edit) (resource.State, error)
 	if found := n.store.known.Select(e.Query); e.Before != nil && !resource.Equal(e.Before, found) {
 		return nil, &engine.DriftError{Found: found}
 	}
-	wanted := engine.Edit{Want: e.Want, Restart: e.Restart}
+	wanted := engine.Edit{Want: e.Want, Restart: e.Restart, Undo: e.Undo, AsItWas: e.AsItWas}
 	if err := n.predict(ctx, &wanted); err != nil {
 		return nil, err
 	}
@@ -197,7 +197,13 @@ func disrupt(e *engine.Edit) {
 func (n *Node) try(e *engine.Edit) (*kernel, error) {
 	w := &kernel{
 		state: n.store.known, want: e.Want, footprint: slices.Clone(e.Query),
-		placed: map[resource.Key]bool{}, putsBack: putsBack(e.Want, n.store.known),
+		placed: map[resource.Key]bool{}, putsBack: putsBack(e.Want, n.store.known), back: e.Undo,
+	}
+	if e.AsItWas { // a node makes it so, whatever its kernel takes along
+		for k, r := range e.Want {
+			w.set(k, r)
+		}
+		return w, nil
 	}
 	for _, k := range order(e.Want) {
 		if err := w.make(k, e.Want[k]); err != nil {
@@ -205,7 +211,10 @@ func (n *Node) try(e *engine.Edit) (*kernel, error) {
 		}
 	}
 	if e.Restart == "" {
-		return w, nil
+		if e.Undo {
+			return w, nil
+		}
+		return w, w.canGoBack(n.store.knows)
 	}
 	var err error
 	e.Lost, err = w.restart(e.Restart)

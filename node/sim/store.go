@@ -77,6 +77,11 @@ func (s *store) load(ctx context.Context, q resource.Query) error {
 	return nil
 }
 
+// knows reports whether all that q selects is known.
+func (s *store) knows(q resource.Query) bool {
+	return s.src == nil || len(subtract(q, s.read)) == 0
+}
+
 // subtract returns the selectors of q that need a look beyond what was read,
 // each once, without those that another of them includes.
 func subtract(q, read resource.Query) resource.Query {
