@@ -193,26 +193,30 @@ func (w *kernel) alive(r resource.Route) bool {
 // renumber closes the gaps that gone routes leave among those of their identity:
 // what came after them moves up.
 func (w *kernel) renumber(gone []resource.Route) {
+	identity := func(r resource.Route) resource.Key {
+		r.Nth = 0
+		return r.Key()
+	}
+	left := make(map[resource.Key][]resource.Route, len(gone))
 	for _, g := range gone {
-		g.Nth = 0
-		var left []resource.Route
-		last := 0
-		for _, r := range resource.All[resource.Route](w.state) {
-			id := r
-			id.Nth = 0
-			if id.Key() == g.Key() {
-				left = append(left, r)
-				last = max(last, r.Nth)
+		left[identity(g)] = nil
+	}
+	for _, r := range w.state {
+		if r, ok := r.(resource.Route); ok {
+			if _, gaps := left[identity(r)]; gaps {
+				left[identity(r)] = append(left[identity(r)], r)
 			}
 		}
-		if len(left) == 0 || last == len(left)-1 {
+	}
+	for _, routes := range left {
+		slices.SortFunc(routes, func(a, b resource.Route) int { return a.Nth - b.Nth })
+		if len(routes) == 0 || routes[len(routes)-1].Nth == len(routes)-1 {
 			continue
 		}
-		slices.SortFunc(left, func(a, b resource.Route) int { return a.Nth - b.Nth })
-		for _, r := range left {
+		for _, r := range routes {
 			w.set(r.Key(), nil)
 		}
-		for i, r := range left {
+		for i, r := range routes {
 			r.Nth = i
 			w.set(r.Key(), r)
 		}
