@@ -25,7 +25,11 @@ func RandomAddrs(t *testing.T, f Factory) (made, refusals, unpredicted, undone i
 				rt.Fatalf("back to the start: %v", err)
 			}
 			for range rapid.IntRange(1, 16).Draw(rt, "changes") {
-				want := randomAddr(rt)
+				a := randomAddr(rt)
+				want := resource.Of(a)
+				if rapid.IntRange(0, 4).Draw(rt, "delete") < 2 {
+					want = gone(a.Key())
+				}
 				if rapid.IntRange(0, 3).Draw(rt, "a route") == 0 {
 					r := randomRoute(rt)
 					want = resource.Of(r)
@@ -118,9 +122,8 @@ var (
 	randomPeers = []string{"", "", "", "", "", "10.98.0.7", "192.0.2.9", "10.98.0.2", "fd00:98::7", "2001:db8::9"}
 )
 
-// randomAddr is an address that is to come or, in two of five, to go. There are
-// few, so that they meet.
-func randomAddr(rt *rapid.T) resource.State {
+// randomAddr is an address. There are few, so that they meet.
+func randomAddr(rt *rapid.T) resource.Addr {
 	a := resource.Addr{
 		Dev:       rapid.SampledFrom([]string{"eth0", "eth1", "eth1", "eth1", "lo", "eth9"}).Draw(rt, "dev"),
 		Prefix:    prefix(rapid.SampledFrom(randomAddrs).Draw(rt, "prefix")),
@@ -145,8 +148,5 @@ func randomAddr(rt *rapid.T) resource.State {
 	} else {
 		a.Flags = nodad
 	}
-	if rapid.IntRange(0, 4).Draw(rt, "delete") < 2 {
-		return resource.State{a.Key(): nil}
-	}
-	return resource.Of(a)
+	return a
 }

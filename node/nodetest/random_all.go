@@ -2,7 +2,12 @@ package nodetest
 
 import (
 	"errors"
+	"flag"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,159 +20,188 @@ import (
 
 // Counts is what became of random sequences of operations.
 type Counts struct {
-	Sequences   int
-	Operations  int // made and compared; or refused by the kernel, as predicted
-	Refused     int // of these
-	Unpredicted int // drawn, and not modelled: nothing was done
-	Undone      int // taken back, newest first, and compared at the end of each sequence
+	Sequences  int
+	Differs    bool             // a sequence did; the counts are of what was tried until it was found and made smaller
+	Operations int              // made and compared, or refused by the kernel as predicted
+	Undone     int              // taken back, newest first, and each compared
+	By         map[string]*fate // by what was drawn
 }
 
-func (c Counts) String() string {
-	return fmt.Sprintf("%d sequences, %d operations (%d refused by the kernel as predicted), %d undone, %d more not modelled; differences 0",
-		c.Sequences, c.Operations, c.Refused, c.Undone, c.Unpredicted)
+// fate is what became of the operations of one kind.
+type fate struct {
+	changed, idle int // made: the node is another than before, or was so already
+	refused       int // by the kernel, as predicted
+	unpredicted   int // not modelled: nothing was done
+}
+
+func (f fate) String() string {
+	all := max(1, f.changed+f.idle+f.refused+f.unpredicted)
+	share := func(n int) string { return fmt.Sprintf("%d (%.1f%%)", n, 100*float64(n)/float64(all)) }
+	return fmt.Sprintf("%s changed the node, %s found it so, %s the kernel refused as predicted, %s are not modelled",
+		share(f.changed), share(f.idle), share(f.refused), share(f.unpredicted))
+}
+
+// String is the sums, and a line for each kind of operation.
+func (c *Counts) String() string {
+	var all fate
+	var lines strings.Builder
+	for _, kind := range slices.Sorted(maps.Keys(c.By)) {
+		f := c.By[kind]
+		all = fate{all.changed + f.changed, all.idle + f.idle, all.refused + f.refused, all.unpredicted + f.unpredicted}
+		fmt.Fprintf(&lines, "\n%-24s %s", kind, f)
+	}
+	return fmt.Sprintf("%d sequences, %d operations, %d undone, differences %s\n%-24s %s%s",
+		c.Sequences, c.Operations, c.Undone, map[bool]string{false: "0", true: "found"}[c.Differs], "all that were drawn", all, lines.String())
+}
+
+// world is a node that sequences are made on, and what it holds before each of them.
+type world struct {
+	node  engine.Node
+	clean resource.State
+}
+
+// sequences draws sequences of operations, makes and counts them.
+type sequences struct {
+	Counts
+	wanted int  // operations
+	undo   bool // all are taken back at the end of each sequence
+	rules  bool // the nodes get policy rules: from the first on, their tables main and local are two
 }
 
 // RandomAll draws starting states and sequences of operations of every kind: routes,
 // links that go down and up, restart, get another MTU, addresses, rules, neighbours, on nodes with
 // nexthop objects. Each is predicted and then made on a node of f, and must end in the
 // same state of the whole node or in the same refusal. With undo, all are taken back at the end, and
-// the node must be as it was at the start. It goes on until it has made as many operations as wanted.
-func RandomAll(t *testing.T, f Factory, operations int, undo bool) Counts {
-	var c Counts
-	for c.Operations < operations && !t.Failed() {
-		for _, s := range []Start{Usual, NoIPv6, Promoting} {
-			n := open(t, f, s)
-			clean := read(t, n, Everything)
-			rapid.Check(t, func(rt *rapid.T) { c.sequence(t, rt, n, clean, undo) })
-			if t.Failed() {
-				return c
+// the node must each time be as it was before. It goes on until it has made as many operations as wanted.
+//
+// The sequences in testdata/rapid, which once showed a difference, come first.
+func RandomAll(t *testing.T, f Factory, operations int, undo bool) *Counts {
+	s := &sequences{Counts: Counts{By: map[string]*fate{}}, wanted: operations, undo: undo}
+	seed := flag.Lookup("rapid.seed")
+	first, err := strconv.ParseUint(seed.Value.String(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first == 0 {
+		first = uint64(time.Now().UnixNano())
+	}
+	t.Cleanup(func() { seed.Value.Set("0") }) //nolint:errcheck // it is a number
+	for round := uint64(0); s.Operations < s.wanted; round++ {
+		if err := seed.Value.Set(strconv.FormatUint(first+round<<32, 10)); err != nil {
+			t.Fatal(err)
+		}
+		for _, s.rules = range []bool{false, true} {
+			name := map[bool]string{false: "tables as they come", true: "rules"}[s.rules]
+			if round > 0 {
+				name += fmt.Sprint(" ", round)
+			}
+			if !t.Run(name, func(t *testing.T) { s.round(t, f) }) {
+				return &s.Counts
 			}
 		}
 	}
-	return c
+	return &s.Counts
 }
 
-// sequence starts from clean, draws what is there besides, and makes random operations.
-func (c *Counts) sequence(t *testing.T, rt *rapid.T, n engine.Node, clean resource.State, undo bool) {
-	settle(t, rt, n, clean, "back to the start")
-	if rapid.IntRange(0, 2).Draw(rt, "with nexthop objects") == 0 {
-		for _, want := range nexthopStart {
-			if _, err := n.Apply(t.Context(), engine.Edit{Want: want}); err != nil {
-				rt.Fatalf("the starting state: %v", err)
+// round makes a hundred sequences on fresh nodes.
+func (s *sequences) round(t *testing.T, f Factory) {
+	var worlds []world
+	for _, start := range []Start{Usual, NoIPv6, Promoting, keeping, linkLocal} {
+		n := open(t, f, start)
+		worlds = append(worlds, world{n, read(t, n, Everything)})
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		if s.Operations >= s.wanted && !s.Differs {
+			return
+		}
+		differs := s.Differs
+		s.Differs = true // unless it comes to its end
+		s.sequence(t, rt, worlds[rapid.IntRange(0, len(worlds)-1).Draw(rt, "start")])
+		s.Differs = differs
+	})
+}
+
+// doneEdit is an operation that was made, and what the whole node held before.
+type doneEdit struct {
+	edit   engine.Edit
+	before resource.State
+}
+
+// sequence draws what there is in w besides, and makes random operations.
+func (s *sequences) sequence(t *testing.T, rt *rapid.T, w world) {
+	settle(t, rt, w.node, w.clean, "back to the start")
+	for i, more := range besides {
+		if rapid.IntRange(0, 2).Draw(rt, "with more") < 2 {
+			continue
+		}
+		for _, want := range more {
+			if _, err := w.node.Apply(t.Context(), engine.Edit{Want: want}); err != nil {
+				rt.Fatalf("the starting state, %d: %v", i, err)
 			}
 		}
 	}
-	start := read(t, n, Everything)
-	c.Sequences++
-	var made []engine.Edit
-	for range rapid.IntRange(1, 14).Draw(rt, "operations") {
-		if e, done := c.operation(t, rt, n, randomOperation(rt, read(t, n, Everything))); done {
-			made = append(made, e)
+	s.Sequences++
+	d := drawing{rt: rt, rules: s.rules}
+	d.now = read(t, w.node, Everything)
+	var done []doneEdit
+	var m *sim.Node // of the whole sequence, as in a dry run
+	if rapid.Bool().Draw(rt, "predicted together") {
+		m = sim.Over(w.node)
+	}
+	for range rapid.IntRange(1, 20).Draw(rt, "operations") {
+		kind, e := d.operation()
+		before := d.now
+		model := m
+		if model == nil {
+			model = sim.Over(w.node)
+		}
+		if s.operation(t, rt, w.node, model, kind, &e) {
+			d.now = read(t, w.node, Everything)
+			done = append(done, doneEdit{e, before})
 		}
 	}
-	if !undo {
-		return
-	}
-	for i := len(made) - 1; i >= 0; i-- {
-		if len(made[i].Diff()) == 0 {
-			continue // a restart leaves nothing to take back
-		}
-		if _, err := n.Apply(t.Context(), made[i].Reverse()); err != nil {
-			rt.Fatalf("take back\n%s: %v", made[i].Diff(), err)
-		}
-		c.Undone++
-	}
-	if d := resource.Compare(start, await(t, n, start)); len(d) > 0 {
-		rt.Fatalf("taken back, the node is not as it was at the start:\n%s", d)
+	if s.undo {
+		s.takeBack(t, rt, w.node, done)
 	}
 }
 
-// nexthopStart is nexthop objects, a group of two, and routes that use them.
-var nexthopStart = func() []resource.State {
-	object := func(id uint32, via, dev string) resource.Nexthop {
-		return resource.Nexthop{ID: id, Family: 4, Hop: resource.Hop{Via: addr(via), Dev: dev}, Proto: resource.ProtoStatic}
+// operation predicts e on m, makes it on n and compares. It reports whether e was made.
+func (s *sequences) operation(t *testing.T, rt *rapid.T, n engine.Node, m *sim.Node, kind string, e *engine.Edit) bool {
+	f := s.By[kind]
+	if f == nil {
+		f = &fate{}
+		s.By[kind] = f
 	}
-	using := func(dst string, id uint32, hops ...resource.Hop) resource.Route {
-		r := typed(resource.Unicast, dst)
-		r.NHID, r.Hops = id, hops
-		return r
-	}
-	group := resource.Nexthop{ID: 13, Group: []resource.GroupMember{{ID: 11, Weight: 1}, {ID: 12, Weight: 3}}, Proto: resource.ProtoStatic}
-	return []resource.State{
-		resource.Of(object(11, gw4, "eth1"), object(12, "10.99.0.1", "eth0")), resource.Of(group),
-		resource.Of(using("10.50.0.0/16", 11, hop(gw4, "eth1", 0)), using("10.51.0.0/16", 13, hop(gw4, "eth1", 1), hop("10.99.0.1", "eth0", 3))),
-	}
-}()
-
-// randomOperation draws what is to be made of a node that holds now.
-func randomOperation(rt *rapid.T, now resource.State) engine.Edit {
-	switch rapid.IntRange(0, 11).Draw(rt, "kind") {
-	case 0, 1, 2, 3:
-		r := randomRoute(rt)
-		if rapid.IntRange(0, 4).Draw(rt, "delete") == 0 {
-			return engine.Edit{Want: gone(r.Key())}
-		}
-		return engine.Edit{Want: all(r)}
-	case 4, 5:
-		return engine.Edit{Want: randomAddr(rt)}
-	case 6:
-		return engine.Edit{Want: all(randomRule(rt))}
-	case 7:
-		n := randomNeigh(rt)
-		if rapid.IntRange(0, 3).Draw(rt, "delete") == 0 {
-			return engine.Edit{Want: gone(n.Key())}
-		}
-		return engine.Edit{Want: all(n)}
-	case 8:
-		return engine.Edit{Restart: rapid.SampledFrom([]string{"eth1", "eth1", "eth0", "eth9"}).Draw(rt, "restart")}
-	default:
-		return engine.Edit{Want: randomLink(rt, now)}
-	}
-}
-
-// randomLink is a link of now, up, down, or with another MTU.
-func randomLink(rt *rapid.T, now resource.State) resource.State {
-	l, _ := resource.Get[resource.Link](now, resource.LinkKey(rapid.SampledFrom([]string{"eth1", "eth1", "eth0"}).Draw(rt, "link")))
-	switch rapid.IntRange(0, 3).Draw(rt, "link operation") {
-	case 0:
-		l.MTU = rapid.SampledFrom([]int{1280, 1400, 1500, 9000, 65535, 65536, 1279, 68}).Draw(rt, "mtu")
-	case 1:
-		l.Up, l.Carrier = false, false
-	default:
-		if !l.Up {
-			l.Up, l.Carrier = true, true
-		}
-	}
-	return resource.Of(l)
-}
-
-// operation predicts e, makes it and compares. It reports whether e was made.
-func (c *Counts) operation(t *testing.T, rt *rapid.T, n engine.Node, e engine.Edit) (engine.Edit, bool) {
-	m := sim.Over(n)
-	e.Settle = engine.Duration(100 * time.Millisecond) // short, for a failure is retried many times while it is made smaller
-	expected := m.Predict(t.Context(), &e)
+	e.Settle = engine.Duration(time.Second)
+	expected := m.Predict(t.Context(), e)
 	if errors.Is(expected, engine.ErrUnpredictable) {
-		c.Unpredicted++
-		return e, false
+		f.unpredicted++
+		return false
 	}
+	rt.Logf("%s: %v restart %q: %v\n%s", kind, e.Want, e.Restart, expected, e.Diff())
 	e.Settle = min(e.Settle, engine.Duration(3*time.Second))
-	_, err := n.Apply(t.Context(), e)
+	_, err := n.Apply(t.Context(), *e)
 	var p, a *engine.NodeError
-	if errors.As(expected, &p) != errors.As(err, &a) || p != nil && *p != *a && e.Restart == "" || p == nil && err != nil {
-		rt.Fatalf("%v restart %q\npredicted: %v\nthe node:  %v", e.Want, e.Restart, expected, err)
+	if errors.As(expected, &p) != errors.As(err, &a) || p != nil && *p != *a || p == nil && err != nil {
+		rt.Fatalf("%s: %v restart %q\npredicted: %v\nthe node:  %v", kind, e.Want, e.Restart, expected, err)
 	}
-	c.Operations++
-	if p != nil {
-		c.Refused++
+	s.Operations++
+	switch {
+	case p != nil:
+		f.refused++
+	case e.Happens():
+		f.changed++
+	default:
+		f.idle++
 	}
 	foreseen, err := m.Read(t.Context(), Everything)
 	if err != nil {
 		rt.Fatal(err)
 	}
 	if d := resource.Compare(foreseen, await(t, n, foreseen)); len(d) > 0 {
-		rt.Fatalf("%v restart %q\nfrom the model to the node:\n%s", e.Want, e.Restart, d)
+		rt.Fatalf("%s: %v restart %q\nfrom the model to the node:\n%s", kind, e.Want, e.Restart, d)
 	}
-	return e, p == nil && e.Happens()
+	return p == nil && e.Happens()
 }
 
 // settle makes the node what want says, by hand.
@@ -188,7 +222,7 @@ func settle(t *testing.T, rt *rapid.T, n engine.Node, want resource.State, what 
 
 // await reads everything until it is as expected, for a moment.
 func await(t *testing.T, n engine.Reader, expected resource.State) resource.State {
-	for end := time.Now().Add(500 * time.Millisecond); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Second); ; time.Sleep(2 * time.Millisecond) {
 		s := read(t, n, Everything)
 		if resource.Equal(expected, s) || time.Now().After(end) {
 			return s
