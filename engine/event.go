@@ -13,9 +13,9 @@ type EventKind string
 const (
 	EventRun       EventKind = "run"       // the run has an id and starts
 	EventWave      EventKind = "wave"      // a wave starts: Text says which nodes
-	EventBake      EventKind = "bake"      // the wait between two waves starts
+	EventBake      EventKind = "bake"      // the wait between two waves starts: For, which Text says too
 	EventGate      EventKind = "gate"      // the hook Op has passed, or has not: Err
-	EventPace      EventKind = "pace"      // Node waits for Text, because of changes_per_minute
+	EventPace      EventKind = "pace"      // Node waits, for For at the least, because of changes_per_minute
 	EventNode      EventKind = "node"      // State of Node has changed
 	EventPrint     EventKind = "print"     // the script printed Text
 	EventChange    EventKind = "change"    // Op was applied and read back: Diff
@@ -31,7 +31,7 @@ type NodeState string
 
 // The states of a node. The last six are final.
 const (
-	NodeApplying NodeState = "applying"
+	NodeApplying NodeState = "applying"  // it is in hand
 	NodeDone     NodeState = "done"      // changed as predicted
 	NodeSame     NodeState = "unchanged" // there was nothing to change
 	NodeSkipped  NodeState = "skipped"   // the operator said so
@@ -54,9 +54,37 @@ type Event struct {
 	Pos     string        `json:"pos,omitempty"`
 	Diff    resource.Diff `json:"diff,omitempty"`
 	Text    string        `json:"text,omitempty"`
+	For     Duration      `json:"for,omitempty"`     // how long it waits
+	Nodes   int           `json:"nodes,omitempty"`   // of a wave: how many nodes it is to change
+	Outlook *Outlook      `json:"outlook,omitempty"` // of the run: what is ahead of it
 	Err     *Error        `json:"error,omitempty"`
 	Limits  Limits        `json:"limits,omitempty"` // of the end: those in force,
 	Used    Used          `json:"used,omitempty"`   // and what was used of them
+
+	// Of the end too: where all nodes of the run stand, in its order, and what can be done about those that are left.
+	States map[NodeState][]string `json:"states,omitempty"`
+	Next   []Next                 `json:"next,omitempty"`
+}
+
+// Next is what can be done after a run that did not come to its end.
+type Next struct {
+	What    string `json:"what"`    // "go on with the nodes that are left"
+	Command string `json:"command"` // "runbook resume 20261123-204455-k3f"
+}
+
+// Outlook is what is ahead of a run when it starts. It is there for who shows how far the run
+// is, and binds nobody: nodes that fail, and people who are asked, make it otherwise.
+type Outlook struct {
+	Waves            []WaveOutlook `json:"waves"`              // wave 1 first
+	Bake             Duration      `json:"bake,omitempty"`     // the wait before each wave but the first that changes anything
+	ChangesPerMinute int           `json:"changes_per_minute"` // the most that may be begun
+}
+
+// WaveOutlook is what one wave is to do.
+type WaveOutlook struct {
+	Nodes   int `json:"nodes"` // that it is to change
+	Changes int `json:"changes"`
+	AtOnce  int `json:"at_once"` // how many of the nodes can be in hand at the same time
 }
 
 // EventVersion is the version of the form in which events are published.

@@ -23,6 +23,17 @@ func (p *Pass) Changed() int {
 	return len(p.done)
 }
 
+// Standing names the changes that [Pass.Changed] counts, oldest first: "route.add 10.20.0.0/16".
+func (p *Pass) Standing() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for _, d := range p.done {
+		out = append(out, p.plan.Steps[d.nth].Title())
+	}
+	return out
+}
+
 // Reconnect gives a pass whose connection was lost another one to its node.
 func (p *Pass) Reconnect(n Node) {
 	p.mu.Lock()

@@ -16,17 +16,22 @@ import (
 // Lines returns a sink for the events of a run that writes a line or two for each to w.
 func Lines(w io.Writer, s Style) func(engine.Event) {
 	var mu sync.Mutex
+	why := causes{}
 	return func(e engine.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		for _, l := range eventLines(e, s) {
+		why.note(e)
+		for _, l := range eventLines(e, why, s) {
 			fmt.Fprintln(w, l)
 		}
 	}
 }
 
-func eventLines(e engine.Event, s Style) []string {
+// eventLines is what is said of e, in lines. why is what the nodes that failed so far have failed of.
+func eventLines(e engine.Event, why causes, s Style) []string {
 	switch e.Kind {
+	case engine.EventRun:
+		return []string{shown("run " + e.Run)}
 	case engine.EventWave:
 		return []string{s.bold(e.Text)}
 	case engine.EventBake:
@@ -41,7 +46,7 @@ func eventLines(e engine.Event, s Style) []string {
 	case engine.EventConfirmed:
 		return []string{shown(e.Node) + ": reached over a new connection: the change stays"}
 	case engine.EventPace:
-		return []string{fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text)}
+		return []string{shown(fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text))}
 	case engine.EventPrint:
 		return []string{shown(e.Node + e.Op + " | " + e.Text)} // a node's, or a hook's
 	case engine.EventUnchanged:
@@ -59,16 +64,13 @@ func eventLines(e engine.Event, s Style) []string {
 		}
 		return out
 	case engine.EventNode:
-		if e.State == engine.NodeApplying {
-			return nil
-		}
 		line := fmt.Sprintf("%s: %s", e.Node, e.State)
 		if e.Err != nil {
 			return append([]string{s.wrap(red, line)}, prefixed("  ", shownLines(e.Err.Error()))...)
 		}
 		return []string{shown(line)}
 	case engine.EventEnd:
-		return []string{s.bold(e.Text), s.wrap(dim, Used(e.Limits, e.Used))}
+		return endLines(e, why, s)
 	}
 	return nil
 }

@@ -85,6 +85,9 @@ func (s *session) questions(p *engine.Plan, f runFlags) error {
 		return nil
 	}
 	s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr))
+	if f.live != nil {
+		s.run.Confirm = f.live.Asking(s.run.Confirm)
+	}
 	if f.yes {
 		s.run.Asks = func(n engine.NodeInfo) bool {
 			_, must := policies.Confirm(n)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,10 +24,11 @@ func resumeCommand(stop stopper) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			emit, err := f.sink()
+			emit, done, err := f.sink()
 			if err != nil {
 				return err
 			}
+			defer done()
 			planning, cancel := stop.whole()
 			defer cancel()
 			run, past, err := pastOf(planning, args[0])
@@ -91,12 +93,15 @@ func pastOf(ctx context.Context, id string) (engine.RunRecord, map[string]*engin
 	if err != nil {
 		return run, nil, err
 	}
-	for _, n := range run.Nodes {
-		if !past[n].Ended() && !through(run, n) {
-			return run, past, nil
-		}
+	if unfinished(run, past) {
+		return run, past, nil
 	}
 	return run, nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, ending(run))
+}
+
+// unfinished reports whether a run has something left to do.
+func unfinished(run engine.RunRecord, past map[string]*engine.Past) bool {
+	return slices.ContainsFunc(run.Nodes, func(n string) bool { return !past[n].Ended() && !through(run, n) })
 }
 
 // through reports whether a run that came to its end found nothing to do on a node.

@@ -25,6 +25,7 @@ type runFlags struct {
 	yes        bool
 	unattended bool
 	format     string
+	live       *tui.Live // shows the run; nil: lines do
 }
 
 func (f *runFlags) add(c *cobra.Command) {
@@ -39,12 +40,19 @@ func (f *runFlags) addRun(c *cobra.Command) {
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
 }
 
-// sink is where the events of the run go.
-func (f *runFlags) sink() (func(engine.Event), error) {
+// sink is where the events of the run go, until done is called.
+func (f *runFlags) sink() (emit func(engine.Event), done func(), err error) {
+	done = func() {}
 	if f.format == "json" {
-		return tui.JSONLines(os.Stdout), nil
+		return tui.JSONLines(os.Stdout), done, nil
 	}
-	return tui.Lines(os.Stdout, tui.StyleOf(os.Stdout)), oneOf("--format", f.format, "text", "json")
+	if err := oneOf("--format", f.format, "text", "json"); err != nil {
+		return nil, done, err
+	}
+	if f.live = tui.LiveOn(os.Stdout); f.live != nil {
+		return f.live.Tell, f.live.Close, nil
+	}
+	return tui.Lines(os.Stdout, tui.StyleOf(os.Stdout)), done, nil
 }
 
 func runCommand(stop stopper) *cobra.Command {
@@ -58,10 +66,11 @@ func runCommand(stop stopper) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			emit, err := f.sink()
+			emit, done, err := f.sink()
 			if err != nil {
 				return err
 			}
+			defer done()
 			planning, cancel := stop.whole()
 			defer cancel()
 			s, err := open(planning, engine.Source{Main: file}, params, f.fleetFlags, emit)
@@ -94,10 +103,11 @@ func applyCommand(stop stopper) *cobra.Command {
 			return needFile(c, args)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			emit, err := f.sink()
+			emit, done, err := f.sink()
 			if err != nil {
 				return err
 			}
+			defer done()
 			saved, err := loadPlan(args[0])
 			if err != nil {
 				return err
@@ -195,7 +205,7 @@ func (s *session) inJournal(open func(ctx context.Context, j *journal.Journal, w
 	defer j.Close() //nolint:errcheck // what matters is durable already
 	who := operator()
 	ctx := context.Background() // the record is written also for a run that is interrupted
-	s.run.Journal, s.run.By = j, who
+	s.journal, s.run.Journal, s.run.By = j, j, who
 	if machine, err := os.Hostname(); err == nil {
 		s.run.By += "@" + machine
 	}
@@ -205,28 +215,32 @@ func (s *session) inJournal(open func(ctx context.Context, j *journal.Journal, w
 	}
 	defer release()
 	states, err := f()
-	outcome := engine.Outcome{Nodes: map[string]string{}}
-	for n, st := range states {
-		outcome.Nodes[n] = string(st)
-	}
-	if err != nil {
-		e := engine.AsError(err)
-		outcome.Exit, outcome.Error = int(e.Code), e.Cause
-	}
-	if jerr := j.End(ctx, s.run.ID, outcome); jerr != nil && err == nil {
+	if jerr := j.End(ctx, s.run.ID, *outcomeOf(states, engine.AsError(err))); jerr != nil && err == nil {
 		return jerr
 	}
 	return err
 }
 
+// outcomeOf is the record of how a run ended; failed is nil where it did what it should.
+func outcomeOf(states map[string]engine.NodeState, failed *engine.Error) *engine.Outcome {
+	out := &engine.Outcome{Nodes: map[string]string{}}
+	for n, st := range states {
+		out.Nodes[n] = string(st)
+	}
+	if failed != nil {
+		out.Exit, out.Error = int(failed.Code), failed.Cause
+	}
+	return out
+}
+
 // carryOut shows the plan, refuses it or applies it, and sums up.
 func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string]engine.NodeState, error) {
-	s.run.Tell(engine.Event{Kind: engine.EventRun})
 	if f.format == "text" {
 		if err := tui.Plan(os.Stdout, p, "text", tui.StyleOf(os.Stdout)); err != nil {
 			return nil, err
 		}
 	}
+	s.run.Tell(engine.Event{Kind: engine.EventRun, Outlook: s.run.Outlook(p.Nodes)})
 	if refused := s.run.Refusal(p.Nodes); refused != nil {
 		for _, np := range p.Nodes {
 			if f.format == "json" && np.Err != nil {
@@ -254,7 +268,9 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		return nil, err
 	}
 	states, failed := s.run.Apply(stop.ctx, p.Nodes)
-	s.run.Tell(engine.Event{Kind: engine.EventEnd, Text: s.sum(states), Limits: s.run.Limits(), Used: s.used()})
+	s.run.Tell(engine.Event{
+		Kind: engine.EventEnd, Text: s.sum(states), Limits: s.run.Limits(), Used: s.used(), States: s.byState(states), Next: s.next(stop.ctx, states, failed),
+	})
 	if failed != nil {
 		return states, failed
 	}
@@ -303,6 +319,36 @@ func (s *session) used() engine.Used {
 	u := s.run.Used()
 	maps.Copy(u, s.hour)
 	return u
+}
+
+// byState is the nodes in each state, in the order of the run.
+func (s *session) byState(states map[string]engine.NodeState) map[engine.NodeState][]string {
+	out := map[engine.NodeState][]string{}
+	for _, n := range s.run.Nodes {
+		if st, known := states[n.Name]; known {
+			out[st] = append(out[st], n.Name)
+		}
+	}
+	return out
+}
+
+// next is what can be done after a run that failed, or was stopped: what the journal would let happen.
+func (s *session) next(ctx context.Context, states map[string]engine.NodeState, failed *engine.Error) (out []engine.Next) {
+	if failed == nil || s.fleet.inventory == ownLab { // whose nodes are gone with it
+		return nil
+	}
+	run, entries, err := s.journal.Run(context.WithoutCancel(ctx), s.run.ID)
+	if err != nil {
+		return nil // it is a hint, and the run itself has said how it ended
+	}
+	run.Outcome = outcomeOf(states, failed)
+	if past, err := engine.PastOf(entries); err == nil && unfinished(run, past) && (&rollout.Run{Program: s.run.Program, Past: past, Ceilings: s.run.Ceilings}).Refusal(nil) == nil {
+		out = append(out, engine.Next{What: "go on with the nodes that are left", Command: "runbook resume " + run.ID})
+	}
+	if len(engine.NewUndo(run, entries, nil).Nodes()) > 0 {
+		out = append(out, engine.Next{What: "take back what was done", Command: "runbook undo " + run.ID})
+	}
+	return out
 }
 
 // sum is how a run ended, in one line.

@@ -7,6 +7,7 @@ import (
 
 	"runbook/builtins"
 	"runbook/engine"
+	"runbook/engine/journal"
 	"runbook/engine/rollout"
 	"runbook/engine/script"
 	"runbook/node/sim"
@@ -20,8 +21,9 @@ type session struct {
 	params  map[string]string
 	fleet   *fleet
 	run     *rollout.Run
-	reason  string      // why the operator runs it
-	hour    engine.Used // of the limits that are counted over an hour
+	journal *journal.Journal // that keeps it
+	reason  string           // why the operator runs it
+	hour    engine.Used      // of the limits that are counted over an hour
 }
 
 // arguments splits FILE name=value … as plan and run take them.

@@ -26,10 +26,11 @@ func undoCommand(stop stopper) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			emit, err := f.sink()
+			emit, done, err := f.sink()
 			if err != nil {
 				return err
 			}
+			defer done()
 			planning, cancel := stop.whole()
 			defer cancel()
 			run, undo, err := undoOf(planning, args[0], force)

@@ -114,7 +114,7 @@ func (a *application) takeUp(ctx context.Context, plans []*engine.NodePlan) {
 		}
 	}
 	if len(begun) > 0 {
-		a.Tell(engine.Event{Kind: engine.EventWave, Text: "in hand when the run ended: " + list(begun)})
+		a.Tell(engine.Event{Kind: engine.EventWave, Nodes: len(begun), Text: "in hand when the run ended: " + list(begun)})
 		a.parallel(ctx, 0, begun)
 	}
 }
@@ -179,7 +179,7 @@ func (a *application) bake(ctx context.Context, wave, waves int, next []*engine.
 	if r.Bake == 0 || !pending(next) {
 		return true
 	}
-	a.Tell(engine.Event{Kind: engine.EventBake, Text: r.Bake.String()})
+	a.Tell(engine.Event{Kind: engine.EventBake, Text: r.Bake.String(), For: r.Bake})
 	every := time.Duration(r.GateEvery)
 	if every == 0 {
 		every = engine.DefaultGateEvery
@@ -264,7 +264,7 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 	if len(todo) == 0 {
 		return
 	}
-	a.Tell(engine.Event{Kind: engine.EventWave, Wave: nth, Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
+	a.Tell(engine.Event{Kind: engine.EventWave, Wave: nth, Nodes: len(todo), Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
 	todo = a.unasked(ctx, nth, todo)
 	for i := range todo {
 		if !a.goesOn(ctx) {
@@ -351,7 +351,7 @@ func (a *application) paced(ctx context.Context, wave int, p *engine.NodePlan) {
 	within, cancel := context.WithDeadline(ctx, a.deadline)
 	defer cancel()
 	done, ok := a.pace.start(within, a.Stop, p, func(wait time.Duration) {
-		a.Tell(engine.Event{Kind: engine.EventPace, Node: p.Node, Text: wait.Round(time.Second).String()})
+		a.Tell(engine.Event{Kind: engine.EventPace, Node: p.Node, Text: wait.Round(time.Second).String(), For: engine.Duration(wait)})
 	})
 	defer done()
 	if a.goesOn(ctx) && ok {
@@ -454,7 +454,7 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	switch {
 	case pass.Changed() > 0:
 		state = engine.NodeInDoubt
-		err.Left = fmt.Sprintf("changes that it may still hold: %d, because they could not be put back: %s", pass.Changed(), engine.AsError(back).Cause)
+		err.Left = fmt.Sprintf("changes that it may still hold: %s, because they could not be put back: %s", strings.Join(pass.Standing(), ", "), engine.AsError(back).Cause)
 	case changed > 0:
 		err.Left = fmt.Sprintf("changes put back: %d", changed)
 	default:

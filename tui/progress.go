@@ -1,0 +1,266 @@
+package tui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"runbook/engine"
+)
+
+// This file is where a run stands, as its events tell it, and how that looks at
+// one moment: a few lines, however many nodes there are. It knows no terminal.
+
+// progress is where a run stands. Events are its only source.
+type progress struct {
+	outlook engine.Outlook
+	wave    engine.Event             // the last that started; its Kind is "" before the first
+	ended   int                      // nodes of the wave that have come to their end
+	changes int                      // made in the wave
+	counts  map[engine.NodeState]int // of all nodes that have come to their end
+	hand    []*inHand                // nodes that are being changed, the oldest first
+	latest  []*inHand                // of the wave's nodes that have ended, the last first
+	bake    time.Time                // until when it waits for the next wave; zero: it does not
+	pace    inHand                   // the node that waits for changes_per_minute, until its end; no name: none does
+	took    time.Duration            // a node, on the average of late
+	timed   int                      // on how many nodes that rests
+	asked   bool                     // people are asked, whose time nobody knows
+	over    bool
+}
+
+// inHand is a node that is being changed, or was.
+type inHand struct {
+	node  string
+	state engine.NodeState
+	began time.Time
+	until time.Time
+	last  string // what was told of it
+}
+
+// maxRows is how many nodes have a line of their own.
+const maxRows = 8
+
+// maxTimed is over how many nodes the time that one takes is averaged.
+const maxTimed = 50
+
+func (p *progress) take(e engine.Event) {
+	switch e.Kind {
+	case engine.EventRun:
+		if e.Outlook != nil {
+			p.outlook = *e.Outlook
+		}
+	case engine.EventWave:
+		p.wave, p.ended, p.changes, p.latest, p.bake = e, 0, 0, nil, time.Time{}
+	case engine.EventBake:
+		p.bake = e.Time.Add(time.Duration(e.For))
+	case engine.EventPace:
+		p.pace = inHand{node: e.Node, until: e.Time.Add(time.Duration(e.For))}
+	case engine.EventChange:
+		p.changes++
+		p.tell(e.Node, e.Op)
+	case engine.EventUnchanged:
+		p.tell(e.Node, e.Op+": already so")
+	case engine.EventPutBack:
+		p.tell(e.Node, e.Op+": put back")
+	case engine.EventConfirmed:
+		p.tell(e.Node, "reached over a new connection")
+	case engine.EventNode:
+		p.move(e)
+	case engine.EventEnd:
+		p.over = true
+	}
+}
+
+func (p *progress) find(node string) int {
+	return slices.IndexFunc(p.hand, func(h *inHand) bool { return h.node == node })
+}
+
+func (p *progress) tell(node, what string) {
+	if i := p.find(node); i >= 0 {
+		p.hand[i].last = what
+	}
+}
+
+// move takes a node to another state.
+func (p *progress) move(e engine.Event) {
+	if p.pace.node == e.Node {
+		p.pace = inHand{}
+	}
+	i := p.find(e.Node)
+	if e.State == engine.NodeApplying {
+		if i < 0 {
+			p.hand = append(p.hand, &inHand{node: e.Node, state: e.State, began: e.Time})
+		}
+		return
+	}
+	if p.counts == nil {
+		p.counts = map[engine.NodeState]int{}
+	}
+	p.counts[e.State]++
+	if p.wave.Kind != "" && e.State != engine.NodeSame { // those were never among what a wave is to change
+		p.ended++
+	}
+	if i < 0 {
+		return
+	}
+	h := p.hand[i]
+	p.hand = slices.Delete(p.hand, i, i+1)
+	h.state, h.until = e.State, e.Time
+	p.latest = append([]*inHand{h}, p.latest[:min(len(p.latest), maxRows-1)]...)
+	p.timed = min(p.timed+1, maxTimed)
+	p.took += (e.Time.Sub(h.began) - p.took) / time.Duration(p.timed)
+}
+
+// left is about how long the run still takes, and whether that is known at all: it
+// is not before the first node is through, while people are asked, and where a node takes far longer than others did.
+func (p *progress) left(now time.Time) (d time.Duration, known bool) {
+	if p.timed == 0 || p.asked {
+		return 0, false
+	}
+	var been time.Duration // of the nodes in hand, on the average
+	for _, h := range p.hand {
+		been += now.Sub(h.began) / time.Duration(len(p.hand))
+	}
+	if len(p.hand) > 0 && now.Sub(p.hand[0].began) > max(3*p.took, p.took+10*time.Second) {
+		return 0, false
+	}
+	var this engine.WaveOutlook
+	waves := p.outlook.Waves
+	if i := p.wave.Wave - 1; i >= 0 && i < len(waves) {
+		this = waves[i]
+	}
+	changes := this.Changes - p.changes
+	d = p.rounds(p.wave.Nodes-p.ended, max(this.AtOnce, len(p.hand), 1)) - min(been, p.took)
+	wait, baking := max(p.bake.Sub(now), 0), !p.bake.IsZero()
+	for i := p.wave.Wave; i < len(waves); i++ {
+		if waves[i].Nodes == 0 {
+			continue
+		}
+		changes += waves[i].Changes
+		d += p.rounds(waves[i].Nodes, waves[i].AtOnce)
+		if i > 0 && !baking { // else it is the wait that goes on
+			wait += time.Duration(p.outlook.Bake)
+		}
+		baking = false
+	}
+	if n := p.outlook.ChangesPerMinute; n > 0 && changes > n { // the first minute's worth may begin at once
+		d = max(d, time.Duration(changes-n)*time.Minute/time.Duration(n))
+	}
+	if p.pace.node != "" {
+		d = max(d, p.pace.until.Sub(now))
+	}
+	return d + wait, d+wait > 0
+}
+
+// rounds is how long n nodes take, of which so many are changed at once.
+func (p *progress) rounds(n, atOnce int) time.Duration {
+	return time.Duration((max(n, 0)+atOnce-1)/max(atOnce, 1)) * p.took
+}
+
+// frame is how it looks at a moment, in lines that fit a terminal of so many
+// columns and rows; nothing where nothing goes on.
+func (p *progress) frame(now time.Time, width, height int, s Style) []string {
+	if p.over || p.wave.Kind == "" {
+		return nil
+	}
+	rows := p.rows(min(maxRows, max(height-4, 0)))
+	column := 0
+	for _, h := range rows {
+		column = max(column, ansi.StringWidth(shown(h.node)))
+	}
+	column = min(column, max(width/3, 8))
+	out := []string{p.bar(now, width, s)}
+	for _, h := range rows {
+		out = append(out, h.line(now, column, s))
+	}
+	if more := len(p.hand) - len(rows); more > 0 {
+		out = append(out, fmt.Sprintf("  and %d more in hand", more))
+	}
+	if p.pace.node != "" {
+		out = append(out, shown(fmt.Sprintf("  %s waits %s, for limit changes_per_minute", p.pace.node, seconds(p.pace.until.Sub(now)))))
+	}
+	if c := p.counted(); c != "" {
+		out = append(out, s.wrap(dim, "  "+c))
+	}
+	out = out[:min(len(out), max(height-1, 1))]
+	for i, l := range out {
+		out[i] = ansi.Truncate(l, max(width-1, 1), "…")
+	}
+	return out
+}
+
+// rows is the nodes that have lines, n at most: those in hand, and as far as there is room those that have just ended.
+func (p *progress) rows(n int) []*inHand {
+	out := slices.Clone(p.hand[:min(len(p.hand), n)])
+	return append(out, p.latest[:min(len(p.latest), n-len(out))]...)
+}
+
+func (h *inHand) line(now time.Time, column int, s Style) string {
+	name := ansi.Truncate(shown(h.node), column, "…")
+	name += strings.Repeat(" ", column-ansi.StringWidth(name))
+	at, colour := now, ""
+	switch h.state {
+	case engine.NodeApplying:
+	case engine.NodeDone:
+		at, colour = h.until, green
+	default:
+		at, colour = h.until, red
+	}
+	state := fmt.Sprintf("%-9s", h.state)
+	if colour != "" {
+		state = s.wrap(colour, state)
+	}
+	return strings.TrimRight(fmt.Sprintf("  %s  %s %6s  %s", name, state, seconds(at.Sub(h.began)), shown(h.last)), " ")
+}
+
+// bar is the first line: how far the wave is, and for how long the run still goes on.
+func (p *progress) bar(now time.Time, width int, s Style) string {
+	name, _, _ := strings.Cut(p.wave.Text, ":")
+	if wait := p.bake.Sub(now); !p.bake.IsZero() {
+		name = fmt.Sprintf("%s, %s until the next", name, seconds(wait))
+	}
+	end := fmt.Sprintf("  %d of %s", p.ended, count(p.wave.Nodes, "node"))
+	if d, known := p.left(now); known {
+		end += "   about " + about(d) + " left"
+	}
+	room := min(width-ansi.StringWidth(name)-ansi.StringWidth(end)-3, 30)
+	if room < 5 {
+		return s.bold(name) + end
+	}
+	full := 0
+	if p.wave.Nodes > 0 {
+		full = min(p.ended, p.wave.Nodes) * room / p.wave.Nodes
+	}
+	return s.bold(name) + "  " + s.wrap(green, strings.Repeat("█", full)) + s.wrap(dim, strings.Repeat("░", room-full)) + end
+}
+
+// counted is how many nodes have come to which end in the whole run.
+func (p *progress) counted() string {
+	var parts []string
+	for _, state := range endOrder {
+		if n := p.counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// seconds is a time that is seen to pass.
+func seconds(d time.Duration) string { return max(d, 0).Truncate(time.Second).String() }
+
+// about is a time that nobody knows exactly: no finer than it can be meant.
+func about(d time.Duration) string {
+	switch {
+	case d <= 5*time.Second:
+		return "5s"
+	case d < time.Minute:
+		return (d + 5*time.Second - 1).Truncate(5 * time.Second).String()
+	case d < time.Hour:
+		return strings.TrimSuffix((d + time.Minute/2).Truncate(time.Minute).String(), "0s")
+	default:
+		return strings.TrimSuffix((d + 5*time.Minute/2).Truncate(5*time.Minute).String(), "0s")
+	}
+}
