@@ -24,7 +24,10 @@ var endOrder = []engine.NodeState{
 // endLines is the end of a run: a table of who is in which state, how it ended in
 // one line, what was used of the limits, and what can be done next.
 func endLines(e engine.Event, why causes, s Style) []string {
-	out := []string{""}
+	var out []string
+	if len(e.States) > 0 {
+		out = append(out, "")
+	}
 	for _, state := range endOrder {
 		nodes := e.States[state]
 		switch {

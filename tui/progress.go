@@ -180,7 +180,7 @@ func (p *progress) frame(now time.Time, width, height int, s Style) []string {
 		out = append(out, fmt.Sprintf("  and %d more in hand", more))
 	}
 	if p.pace.node != "" {
-		out = append(out, shown(fmt.Sprintf("  %s waits %s, for limit changes_per_minute", p.pace.node, seconds(p.pace.until.Sub(now)))))
+		out = append(out, shown(fmt.Sprintf("  %s waits %s, for limit changes_per_minute", p.pace.node, seconds(p.pace.until.Sub(now)+time.Second-1))))
 	}
 	if c := p.counted(); c != "" {
 		out = append(out, s.wrap(dim, "  "+c))
@@ -220,9 +220,12 @@ func (h *inHand) line(now time.Time, column int, s Style) string {
 func (p *progress) bar(now time.Time, width int, s Style) string {
 	name, _, _ := strings.Cut(p.wave.Text, ":")
 	if wait := p.bake.Sub(now); !p.bake.IsZero() {
-		name = fmt.Sprintf("%s, %s until the next", name, seconds(wait))
+		name = fmt.Sprintf("%s, %s until the next", name, seconds(wait+time.Second-1))
 	}
 	end := fmt.Sprintf("  %d of %s", p.ended, count(p.wave.Nodes, "node"))
+	if width < 60 {
+		end = fmt.Sprintf("  %d/%d", p.ended, p.wave.Nodes)
+	}
 	if d, known := p.left(now); known {
 		end += "   about " + about(d) + " left"
 	}

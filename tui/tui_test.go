@@ -164,7 +164,13 @@ func TestEvents(t *testing.T) {
 		{Kind: engine.EventBake, Text: "1m0s"},
 		{Kind: engine.EventPace, Node: "web-2", Text: "41s"},
 		{Kind: engine.EventStopping, Text: "web-1, web-2"},
-		{Kind: engine.EventEnd, Text: "r: 1 failed", Used: engine.Used{engine.LimitNodes: 2, engine.LimitDuration: 1234567890}},
+		{Kind: engine.EventNode, Node: "web-2", State: engine.NodeInDoubt, Err: &engine.Error{
+			Node: "web-2", Op: "link.restart eth1", Cause: "no answer within 30s", Left: "changes that it may still hold: link.restart eth1, because …"}},
+		{Kind: engine.EventConfirmed, Node: "web-3"},
+		{Kind: engine.EventEnd, Run: "r", Text: "r: 1 failed", Used: engine.Used{engine.LimitNodes: 2, engine.LimitDuration: 1234567890}, States: map[engine.NodeState][]string{
+			engine.NodeDone: {"web-3"}, engine.NodeSame: strings.Split("a,b,c,d,e,f,g,h,i,j", ","), engine.NodeUntried: strings.Split("a,b,c,d,e,f,g,h,i,j,k", ","),
+			engine.NodeFailed: {"web-0", "web-1"}, engine.NodeInDoubt: {"web-2"}, engine.NodeSkipped: {"web-4"},
+		}, Next: []engine.Next{{What: "go on with the nodes that are left", Command: "runbook resume r"}}},
 	} {
 		tell(e)
 	}
