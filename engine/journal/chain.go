@@ -47,7 +47,15 @@ type Verification struct {
 }
 
 // Verify reads the whole journal and compares every row with its hash.
-func (j *Journal) Verify(ctx context.Context) (v Verification, err error) {
+func (j *Journal) Verify(ctx context.Context) (Verification, error) { return j.verify(ctx, "") }
+
+// VerifyRun is Verify of one run: its record, with those of the runs before it, its entries and its runbook.
+func (j *Journal) VerifyRun(ctx context.Context, id string) (Verification, error) {
+	return j.verify(ctx, id)
+}
+
+// verify compares the rows of one run, or of all where only is "".
+func (j *Journal) verify(ctx context.Context, only string) (v Verification, err error) {
 	tx, err := j.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one moment of it, whoever writes meanwhile
 	if err != nil {
 		return v, j.readError(ctx, err)
@@ -71,6 +79,10 @@ func (j *Journal) Verify(ctx context.Context) (v Verification, err error) {
 		if err := rows.Scan(append(to, &chain, &seal, &ended, &outcome)...); err != nil {
 			return v, j.readError(ctx, err)
 		}
+		if only != "" && r[0] != only {
+			before = chain.String
+			continue
+		}
 		if v.Runs++; !chain.Valid {
 			v.Older++
 			continue
@@ -90,7 +102,7 @@ func (j *Journal) Verify(ctx context.Context) (v Verification, err error) {
 	if err := rows.Err(); err != nil {
 		return v, j.readError(ctx, err)
 	}
-	return v, j.verifySources(ctx, tx, &v)
+	return v, j.verifySources(ctx, tx, only, &v)
 }
 
 func linkRun(before string, fields [13]string) string {
@@ -126,8 +138,8 @@ func (j *Journal) verifyEntries(ctx context.Context, tx *sql.Tx, run, before str
 }
 
 // verifySources compares the texts of runbooks with their hashes.
-func (j *Journal) verifySources(ctx context.Context, tx *sql.Tx, v *Verification) (err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT r.id, s.hash, s.main, s.files FROM sources s JOIN runs r ON r.hash = s.hash GROUP BY s.hash`)
+func (j *Journal) verifySources(ctx context.Context, tx *sql.Tx, only string, v *Verification) (err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT r.id, s.hash, s.main, s.files FROM sources s JOIN runs r ON r.hash = s.hash WHERE ?1 IN ('', r.id) GROUP BY s.hash`, only)
 	if err != nil {
 		return j.readError(ctx, err)
 	}

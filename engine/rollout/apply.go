@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -486,6 +487,9 @@ func (a *application) end(node string, s engine.NodeState, err *engine.Error) {
 	e := engine.Entry{Run: a.ID, Node: node, Kind: engine.EntryEnd, Text: string(s)}
 	if err != nil && err.Code == engine.Interrupted {
 		e.Text = string(engine.NodeUntried) // it was put back, and may be tried again
+	}
+	if err != nil {
+		e.Data, _ = json.Marshal(err) // its fields are texts, numbers and a diff
 	}
 	a.Journal.Append(context.Background(), e) //nolint:errcheck // as said
 	a.set(node, s, err)
