@@ -78,12 +78,17 @@ func (f folder) save(name string, v any) error {
 	if err != nil {
 		return err
 	}
+	return f.write(name, b, 0o600)
+}
+
+// write makes name hold b, as save does.
+func (f folder) write(name string, b []byte, mode fs.FileMode) error {
 	t, err := os.CreateTemp(f.dir, newPrefix+"*")
 	if err != nil {
 		return err
 	}
 	_, err = t.Write(b)
-	err = errors.Join(err, t.Sync(), t.Close())
+	err = errors.Join(err, t.Chmod(mode), t.Sync(), t.Close())
 	if err == nil {
 		err = os.Rename(t.Name(), f.path(name))
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
@@ -97,14 +98,15 @@ func atBoot(dir string) error {
 [Unit]
 Description=runbook: put back what was not confirmed before this machine stopped
 After=network.target
-RequiresMountsFor=%[1]q %[2]q
+RequiresMountsFor=%[1]s %[2]s
 
 [Service]
 Type=oneshot
-ExecStart=%[1]q guard %[2]q
-`, self, dir)
+Environment=%[3]s=1
+ExecStart=%[4]s guard %[5]s
+`, unitPath(self), unitPath(dir), relieveVar, unitPath(self), argument(dir))
 	unit, wanted := bootUnit()
-	if err := os.WriteFile(unit, []byte(text), 0o644); err != nil {
+	if err := (folder{dir: units}).write(filepath.Base(unit), []byte(text), 0o644); err != nil { // an empty one would be a masked one
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(wanted), 0o755); err != nil {
@@ -115,6 +117,14 @@ ExecStart=%[1]q guard %[2]q
 	}
 	return errors.Join(folder{dir: units}.sync(), folder{dir: filepath.Dir(wanted)}.sync())
 }
+
+// unitPath is a path as a unit's file has it, where % begins a specifier.
+func unitPath(path string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(path) + `"`
+}
+
+// argument is a path as an argument in a unit's file, where $ begins a variable besides.
+func argument(path string) string { return strings.ReplaceAll(unitPath(path), "$", "$$") }
 
 // notAtBoot removes what atBoot wrote.
 func notAtBoot() {

@@ -152,18 +152,31 @@ func TestUnitForTheNextBoot(t *testing.T) {
 	units = t.TempDir()
 	defer func() { units = old }()
 	for range 2 { // each guardian writes it
-		if err := atBoot("/var/lib/runbook"); err != nil {
+		if err := atBoot("/var/lib/100% $HOME"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	self, _ := os.Executable()
-	text, err := os.ReadFile(filepath.Join(units, "multi-user.target.wants/runbook-guardian.service"))
-	if err != nil || !strings.Contains(string(text), fmt.Sprintf("ExecStart=%q guard \"/var/lib/runbook\"\n", self)) {
-		t.Errorf("%v\n%s", err, text)
+	file := filepath.Join(units, "multi-user.target.wants/runbook-guardian.service")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{ // systemd takes % for a specifier, and $ in a command for a variable
+		fmt.Sprintf("RequiresMountsFor=%q \"/var/lib/100%%%% $HOME\"\n", self),
+		fmt.Sprintf("ExecStart=%q guard \"/var/lib/100%%%% $$HOME\"\n", self),
+		"Type=oneshot\nEnvironment=RUNBOOK_GUARDIAN_RELIEVE=1\n", // it is a service, and asks for none
+	} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("it has not the line %s\n%s", line, text)
+		}
+	}
+	if i, err := os.Stat(file); err != nil || i.Mode() != 0o644 { // systemd warns of others
+		t.Errorf("%v, %v", i.Mode(), err)
 	}
 	notAtBoot()
 	notAtBoot()
-	if left, _ := filepath.Glob(units + "/*.service"); len(left) > 0 {
+	if left, _ := filepath.Glob(units + "/*"); len(left) != 1 { // the folder of what is wanted
 		t.Errorf("left: %v", left)
 	}
 }
