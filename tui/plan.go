@@ -152,20 +152,28 @@ func changeLines(c engine.PlannedChange) []string {
 // the kernel makes of them, are only counted: they are others on every node, and would part nodes that get the same change.
 func lostLines(e engine.Edit) []string {
 	why := fmt.Sprintf("    lost when %s goes down; put back", e.Restart)
+	const rest = " with what is left of its lifetime"
 	var out []string
 	addrs, routes := 0, 0
 	for _, k := range e.Lost.Keys() {
+		line := fmt.Sprintf("    - %-5s %s%s", k.Kind(), e.Lost[k], why)
 		switch r := e.Lost[k].(type) {
 		case resource.Addr:
-			addrs++
-			continue
+			if r.Permanent {
+				addrs++
+				continue
+			}
+			line += rest
 		case resource.Route:
 			if r.Proto == resource.ProtoKernel {
 				routes++
 				continue
 			}
+			if r.Expires {
+				line += rest
+			}
 		}
-		out = append(out, fmt.Sprintf("    - %-5s %s%s", k.Kind(), e.Lost[k], why))
+		out = append(out, line)
 	}
 	var own []string
 	if addrs > 0 {

@@ -226,6 +226,9 @@ func TestRestore(t *testing.T) {
 		before, lives := dump(t, ns)
 		e := made(t, n, engine.Edit{Restart: "eth1"})
 		t.Logf("lost and put back: %d", len(e.Lost))
+		if k := resource.AddrKey("eth1", netip.MustParsePrefix("fd00:58::7/64")); e.Lost[k] == nil {
+			t.Errorf("nothing says that %s is lost", k)
+		}
 		unchanged(t, ns, before, lives)
 	})
 	t.Run("routes changed and put back", func(t *testing.T) {

@@ -315,7 +315,8 @@ func (w *kernel) losing(name string) (lost resource.State, err error) {
 	}
 	lost = resource.State{}
 	for k, was := range trial.was {
-		if was != nil && !was.Volatile() && k != resource.LinkKey(name) {
+		_, isAddr := was.(resource.Addr) // one with a lifetime is put back with what is left of it
+		if was != nil && (isAddr || !was.Volatile()) && k != resource.LinkKey(name) {
 			lost[k] = was
 		}
 	}
