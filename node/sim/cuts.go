@@ -19,7 +19,7 @@ func (n *Node) cut(ctx context.Context, e *engine.Edit) error {
 	if err := n.store.load(ctx, sessionsFor(e)); err != nil {
 		return err
 	}
-	concerned, q := n.concerned(&interruption{restart: e.Restart, diff: e.Diff()})
+	concerned, q := n.concerned(&interruption{before: kernel{state: n.store.known}, restart: e.Restart, diff: e.Diff()})
 	if len(concerned) == 0 {
 		return nil
 	}
@@ -122,7 +122,7 @@ func (x *interruption) concerns(s resource.Sessions) bool {
 	if s.Hidden() {
 		return x.restart != "" || x.disturbs()
 	}
-	if x.restart != "" && (s.Dev == x.restart || s.Dev == "" || s.Local.Is6() || !s.Local.IsValid()) {
+	if x.restart != "" && (s.Dev == x.restart || s.Dev == "" || s.Local.Is6() || !s.Local.IsValid() || home(x.before.state, s.Local) == x.restart) {
 		return true
 	}
 	return slices.ContainsFunc(x.diff, func(c resource.Change) bool {
@@ -214,7 +214,7 @@ func (x *interruption) onItsWay(s resource.Sessions) (c engine.Cut, now resource
 	}
 	if !hit {
 		c.Perhaps, hit = x.interrupts(s, was)
-		c.Stalls = hit
+		c.Stalls = hit && x.restart != ""
 	}
 	return c, now, hit
 }
@@ -227,16 +227,22 @@ func (x *interruption) ways(s resource.Sessions) (was, is way) {
 	return x.before.way(s), x.after.way(s)
 }
 
-// interrupts reports whether the restart takes from s, whose way is known as far
-// as it can be, its link or its address for a while; or perhaps does.
+// interrupts reports whether the change takes from s, whose own packets go on as
+// far as that can be known, the link that its peer's come by, or a restart its link or
+// address for a while; or perhaps does. Nothing says by which link they come: most likely the one that has the address.
 func (x *interruption) interrupts(s resource.Sessions, w way) (perhaps, hit bool) {
+	arrives := home(x.before.state, s.Local)
+	if s.Dev == "lo" && s.Local.Is4() { // within the node
+		arrives = ""
+	}
 	switch {
 	case x.restart == "":
-		return false, false
-	case s.Dev == x.restart, s.Local.Is6() && x.restart == home(x.before.state, s.Local): // IPv4 addresses stay when a link goes down
+		hit = x.before.up(arrives) && !x.after.up(arrives)
+		return hit, hit
+	case s.Dev == x.restart, s.Local.Is6() && arrives == x.restart: // IPv4 addresses stay when a link goes down
 		return false, true
 	default:
-		perhaps = s.Dev == "" && slices.ContainsFunc(w.hops, func(h resource.Hop) bool { return h.Dev == x.restart })
+		perhaps = arrives == x.restart || s.Dev == "" && slices.ContainsFunc(w.hops, func(h resource.Hop) bool { return h.Dev == x.restart })
 		return perhaps, perhaps
 	}
 }

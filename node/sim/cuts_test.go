@@ -229,6 +229,32 @@ func TestCutsOwnWithoutSeeingIt(t *testing.T) {
 	}
 }
 
+// What leaves by another link than the one that has its address comes in by that one, most likely.
+func TestCutsOfSessionsThatLeaveByAnotherLink(t *testing.T) {
+	within := group("10.99.0.2", "10.99.0.2:443", "lo", "10.99.0.2/32", 4)
+	within.Route = resource.RouteKey(netip.MustParsePrefix("10.99.0.2/32"), resource.TableLocal, 0)
+	own := group("10.99.0.2", "10.20.0.1:0", "eth1", "10.20.0.0/16", 1)
+	own.Port, own.Own = 22, true
+	for _, c := range []struct {
+		name    string
+		restart string
+		change  change
+		want    []string
+	}{
+		{"restart of that one", "eth0", set(), []string{"stalls perhaps 1 clients of port 22, own"}},
+		{"that one down", "", down("eth0"), []string{"cuts perhaps 1 clients of port 22, own"}},
+		{"restart of the other", "eth1", set(), []string{"stalls 1 clients of port 22, own"}},
+		{"MTU of that one", "", relink("eth0", func(l *resource.Link) { l.MTU = 1400 }), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before, after := cutNode(), cutNode()
+			c.change(after)
+			found, _ := cuts([]resource.Sessions{own, within}, before, after, c.restart)
+			checkCuts(t, found, c.want)
+		})
+	}
+}
+
 // Sessions that are only known in sum, or that the kernel sends by what the
 // model does not see, are said to be hit perhaps, and never not at all.
 func TestCutsOfUnclearSessions(t *testing.T) {
