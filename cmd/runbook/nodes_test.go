@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"runbook/engine"
 	"runbook/internal/integration"
 	"runbook/lab"
 )
@@ -169,6 +172,72 @@ func TestInventoryOverSSH(t *testing.T) {
 		}
 		s.runbook(6, []string{"nodes"}, "node-1", "kernel", "127.0.0.1:1")
 	})
+}
+
+// readdress has the inventory and the known_hosts file of the site name other
+// addresses: old, new, ….
+func (s *site) readdress(oldnew ...string) {
+	s.Helper()
+	keys, err := os.ReadFile(s.lab.KnownHosts())
+	if err != nil {
+		s.Fatal(err)
+	}
+	known := filepath.Join(s.dir, "known_hosts")
+	more := append(keys, strings.NewReplacer(oldnew...).Replace(string(keys))...)
+	if err := os.WriteFile(known, more, 0o600); err != nil {
+		s.Fatal(err)
+	}
+	s.inventory("root", known, "none")
+	inv := filepath.Join(s.dir, "inventory.yaml")
+	text, err := os.ReadFile(inv)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := os.WriteFile(inv, []byte(strings.NewReplacer(oldnew...).Replace(string(text))), 0o600); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// An undo finds a machine under its name in the inventory of today, at whatever
+// address, and leaves another one alone that has the name by now.
+func TestUndoByTheInventoryOfToday(t *testing.T) {
+	s := newSite(t, 3)
+	s.inventory("root", s.lab.KnownHosts(), "none")
+	s.runbook(0, addRouteArgs("run", "-n", "node-1, node-2", "--yes"), "2 done")
+	s.exec("node-3", "ip", "route", "add", "10.20.0.0/16", "via", "10.98.0.1", "dev", "eth1")
+	out, err := s.command("runs", "--format", "json").Output()
+	var runs []engine.RunRecord
+	if err := errors.Join(err, json.Unmarshal(out, &runs)); err != nil {
+		t.Fatal(err)
+	}
+	run := runs[0].ID
+	has := func(node string) bool {
+		return strings.Contains(s.exec(node, "ip", "route", "show", "10.20.0.0/16"), "via")
+	}
+
+	inv := filepath.Join(s.dir, "inventory.yaml")
+	without := filepath.Join(s.dir, "without.yaml")
+	text, err := os.ReadFile(inv)
+	if err == nil {
+		err = os.WriteFile(without, []byte(strings.Replace(string(text), "node-1:", "web-1:", 1)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.runbook(1, []string{"undo", "--yes", "-i", without, run}, "has no node node-1 any more")
+
+	s.readdress("10.99.0.2", "10.99.0.4") // node-1 is node-3's machine now
+	s.runbook(5, []string{"undo", "--yes", run}, "node-1: this is another machine than the one that run "+run+" changed", "node-2: put back route.add 10.20.0.0/16: done")
+	if !has("node-1") || has("node-2") || !has("node-3") {
+		t.Errorf("there are routes on node-1 %t, node-2 %t, node-3 %t", has("node-1"), has("node-2"), has("node-3"))
+	}
+
+	s.readdress("10.99.0.2", "10.98.0.2") // another address of the same machine
+	s.runbook(0, []string{"undo", "--yes", run}, "1 done, 1 unchanged")
+	if has("node-1") || !has("node-3") {
+		t.Errorf("there are routes on node-1 %t, node-3 %t", has("node-1"), has("node-3"))
+	}
+	s.runbook(1, []string{"undo", "--yes", run}, "taken back already")
 }
 
 // A killed controller leaves no process on a node, whenever it is killed.
