@@ -16,6 +16,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -151,6 +152,10 @@ func (e Edit) Happens() bool { return e.Restart != "" || !resource.Equal(e.Befor
 type Guard struct {
 	Token  string   `json:"token"`  // confirms it
 	Within Duration `json:"within"` // from the moment at which it is armed
+}
+
+func (g Guard) String() string {
+	return fmt.Sprintf("confirmed over a new connection within %s, or the node puts itself back", g.Within)
 }
 
 // Confirmer is a [Node] that can guard changes.

@@ -132,7 +132,7 @@ func changeLines(c engine.PlannedChange) []string {
 		out = append(out, lostLines(c.Edit)...)
 	}
 	if g := c.Edit.Guard; g != nil {
-		out = append(out, fmt.Sprintf("    ! confirmed over a new connection within %s, or the node puts itself back", g.Within))
+		out = append(out, "    ! "+g.String())
 	}
 	if len(out) > 0 {
 		return out

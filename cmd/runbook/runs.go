@@ -204,7 +204,11 @@ func showRun(w io.Writer, r engine.RunRecord, takenBackBy string, entries []engi
 		}
 		line("")
 		line("%s  %s  %s", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
-		for _, text := range []string{e.Diff, e.Text} {
+		guard := ""
+		if e.Kind == engine.EntryIntent && e.Edit != nil && e.Edit.Guard != nil {
+			guard = "! " + e.Edit.Guard.String() // all that tells how it went on where the controller was killed
+		}
+		for _, text := range []string{e.Diff, guard, e.Text} {
 			for l := range strings.Lines(text) {
 				line("    %s", strings.TrimSuffix(l, "\n"))
 			}
