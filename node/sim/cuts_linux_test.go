@@ -191,6 +191,7 @@ func TestCutsOnTheKernel(t *testing.T) {
 			"-n NODE rule add to 10.20.0.4/31 ipproto tcp dport 5432 lookup 100\n-n NODE -6 rule add from fd00:98::2 to fd00:20::4/127 lookup 100", "", ""},
 		{"rule that prohibits", "", "-n NODE rule add to 10.20.0.4/31 prohibit", "", ""},
 		{"rule that leaves the default route out", "", "-n NODE route del 10.20.0.0/16\n-n NODE rule add to 10.20.0.4/31 lookup 99\n-n NODE rule del priority 32766\n-n NODE rule add priority 32766 lookup main suppress_prefixlength 0", "", ""},
+		{"rule for the main table gone", "", "-n NODE rule del priority 32766", "", ""},
 		{"rule that is not for them", "-n NODE route add unreachable default table 100", "-n NODE rule add to 10.20.0.4/31 ipproto udp lookup 100\n-n NODE rule add not from 10.98.0.0/15 lookup 100 iif eth0", "", ""},
 		{"several at once", "", "-n NODE addr del 10.98.0.2/16 dev eth1\n-n NODE link set eth0 down\n-n NODE -6 route add unreachable fd00:20::4/127", "", ""},
 	} {

@@ -155,6 +155,9 @@ func TestCuts(t *testing.T) {
 			"stalls perhaps 8 10.40.0.2:80 then via 10.98.0.1 dev eth1 or via 10.99.0.1 dev eth0 or via 10.98.0.9 dev eth1",
 			"stalls perhaps 7 10.40.0.1:80 then via 10.98.0.1 dev eth1 or via 10.99.0.1 dev eth0 or via 10.98.0.9 dev eth1"}},
 		{"the link that runbook comes by", "", relink("eth0", func(l *resource.Link) { l.MTU = 9000 }), []string{"cuts perhaps 1 clients of port 22, own"}},
+		{"the rule for the main table gone", "", unset(resource.RuleKey(4, 32766, 0)), []string{
+			"cuts 62 10.20.0.1:5432", "cuts 8 10.40.0.2:80", "cuts 7 10.40.0.1:80", "cuts 5 10.20.9.9:5432", "cuts 2 10.98.0.7:443", "cuts 1 clients of port 22, own"}},
+		{"the rule for the main table gone, IPv6", "", unset(resource.RuleKey(6, 32766, 0)), []string{"cuts 6 [fd00:20::1]:5432", "cuts 3 [fd00:98::7]:443"}},
 		{"neighbour", "", set(resource.Neigh{Dev: "eth1", Addr: netip.MustParseAddr("10.98.0.1"), MAC: "02:00:00:00:00:09", Permanent: true}),
 			[]string{"cuts perhaps 62 10.20.0.1:5432", "cuts perhaps 7 10.40.0.1:80", "cuts perhaps 5 10.20.9.9:5432"}},
 	} {

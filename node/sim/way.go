@@ -130,7 +130,7 @@ func (w *kernel) lookUps(s resource.Sessions) []lookUp {
 		family = 6
 	}
 	rules := w.knownRules(family)
-	own := slices.ContainsFunc(rules, func(r resource.Rule) bool { return r.Proto != resource.ProtoKernel })
+	own := !slices.EqualFunc(rules, resource.DefaultRulesOf(family), resource.Rule.Same) // some of these may be gone
 	switch {
 	case len(rules) > 0 && (own || family == 6):
 		return byRules(rules, s)
