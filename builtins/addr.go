@@ -68,6 +68,9 @@ func (o AddrAdd) String() string { return o.Prefix.String() + " dev " + o.Dev }
 
 // Validate checks what no node needs to be asked for.
 func (o AddrAdd) Validate() error {
+	if err := named("dev", o.Dev); err != nil {
+		return err
+	}
 	ip, four := o.Prefix.Addr(), o.Prefix.Addr().Is4()
 	switch {
 	case ip.IsUnspecified() || ip.IsMulticast():
@@ -215,6 +218,9 @@ type AddrDelete struct {
 }
 
 func (o AddrDelete) String() string { return o.Prefix.String() + " dev " + o.Dev }
+
+// Validate checks what no node needs to be asked for.
+func (o AddrDelete) Validate() error { return named("dev", o.Dev) }
 
 // Plan implements [engine.Change].
 func (o AddrDelete) Plan(ctx context.Context, n engine.Reader) (resource.State, error) {

@@ -26,6 +26,9 @@ type LinkGet struct {
 
 func (o LinkGet) String() string { return o.Name }
 
+// Validate checks what no node needs to be asked for.
+func (o LinkGet) Validate() error { return named("name", o.Name) }
+
 // Look implements [engine.Probe].
 func (o LinkGet) Look(ctx context.Context, n engine.Reader) (any, error) {
 	links, err := list[resource.Link](ctx, n, resource.Selector{Kind: resource.KindLink, Name: o.Name})
@@ -59,6 +62,9 @@ type LinkUp struct {
 
 func (o LinkUp) String() string { return o.Name }
 
+// Validate checks what no node needs to be asked for.
+func (o LinkUp) Validate() error { return named("name", o.Name) }
+
 // Plan implements [engine.Change].
 func (o LinkUp) Plan(ctx context.Context, n engine.Reader) (resource.State, error) {
 	return wantLink(ctx, n, o.Name, func(l *resource.Link) {
@@ -87,6 +93,9 @@ type LinkDown struct {
 
 func (o LinkDown) String() string { return o.Name }
 
+// Validate checks what no node needs to be asked for.
+func (o LinkDown) Validate() error { return named("name", o.Name) }
+
 // Disrupts implements [engine.Disruptor].
 func (o LinkDown) Disrupts() {}
 
@@ -111,6 +120,9 @@ type LinkRestart struct {
 }
 
 func (o LinkRestart) String() string { return o.Name }
+
+// Validate checks what no node needs to be asked for.
+func (o LinkRestart) Validate() error { return named("name", o.Name) }
 
 // Disrupts implements [engine.Disruptor].
 func (o LinkRestart) Disrupts() {}
@@ -143,6 +155,9 @@ func (o LinkSet) String() string { return o.Name }
 
 // Validate checks what no node needs to be asked for.
 func (o LinkSet) Validate() error {
+	if err := named("name", o.Name); err != nil {
+		return err
+	}
 	if o.MTU < 1280 || o.MTU > 1<<20 {
 		return fmt.Errorf("mtu is %d: want 1280 to %d", o.MTU, 1<<20)
 	}
@@ -165,6 +180,15 @@ func (o LinkSet) Explain(ctx context.Context, n engine.Reader, _ *engine.NodeErr
 
 // Result implements [engine.Change].
 func (o LinkSet) Result(changed bool, s resource.State) any { return linkResult(o.Name, changed, s) }
+
+// named is an error where the argument arg should name a link and does not: to
+// a selection, no name means all of them.
+func named(arg, name string) error {
+	if name == "" {
+		return fmt.Errorf("%s is empty: want the name of a link, such as eth1", arg)
+	}
+	return nil
+}
 
 // wantLink returns the link called name as f changes it.
 func wantLink(ctx context.Context, n engine.Reader, name string, f func(*resource.Link)) (resource.State, error) {

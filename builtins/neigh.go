@@ -66,7 +66,7 @@ func (o NeighAdd) Validate() error {
 func checkNeigh(a netip.Addr, dev string) error {
 	switch {
 	case dev == "":
-		return fmt.Errorf("needs dev")
+		return named("dev", dev)
 	case a.Is4In6():
 		return fmt.Errorf("addr %s is an IPv4 address written as IPv6", a)
 	case a.Zone() != "":
