@@ -54,7 +54,7 @@ func (n *Node) concerned(x *interruption) (found []resource.Sessions, q resource
 		}
 		found = append(found, s)
 		if s.Peer.IsValid() {
-			q = append(q, resource.Selector{Kind: resource.KindRoute, Covers: s.Peer.Addr()})
+			q = append(q, resource.Selector{Kind: resource.KindRoute, Covers: s.Peer.Addr()}, resource.Selector{Kind: resource.KindRoute, Covers: s.Local})
 		}
 		if !s.Hidden() {
 			q = append(q, resource.Selector{Kind: resource.KindLink}, resource.Selector{Kind: resource.KindAddr}, resource.Selector{Kind: resource.KindRule})
@@ -126,7 +126,10 @@ func (x *interruption) concerns(s resource.Sessions) bool {
 		return true
 	}
 	return slices.ContainsFunc(x.diff, func(c resource.Change) bool {
-		return either(c, func(r resource.Resource) bool { return dependsOn(s, r) })
+		return either(c, func(r resource.Resource) bool {
+			in, isRoute := r.(resource.Route) // of what the peer sends
+			return dependsOn(s, r) || isRoute && in.Dst.Contains(s.Local)
+		})
 	})
 }
 
@@ -163,10 +166,19 @@ func (x *interruption) fate(s resource.Sessions) (c engine.Cut, now resource.Ses
 		return perhaps, s, true
 	}
 	c, now, hit = x.onItsWay(s)
+	c.Perhaps = c.Perhaps || hit && x.lingers(s)
 	if !hit && s.Own && (x.changes(resource.LinkKey(s.Dev)) || x.changes(s.Route)) {
 		return perhaps, s, true // what runbook works through must not be lost to what is not foreseen
 	}
 	return c, now, hit
+}
+
+// lingers reports whether the change deletes rules of IPv6: the kernel looks up
+// anew only what is new, and each of the rest once a route on its own way has changed.
+func (x *interruption) lingers(s resource.Sessions) bool {
+	return s.Local.Is6() && slices.ContainsFunc(x.diff, func(c resource.Change) bool {
+		return c.Key.Kind() == resource.KindRule && c.After == nil
+	})
 }
 
 // disturbs reports whether the change takes anything away, or leads any packets another way.
@@ -193,6 +205,9 @@ func (x *interruption) changes(k resource.Key) bool {
 func (x *interruption) onItsWay(s resource.Sessions) (c engine.Cut, now resource.Sessions, hit bool) {
 	c, now = engine.Cut{Sessions: s}, s
 	if s.Local.IsValid() && has(x.before.state, s.Local) && !has(x.after.state, s.Local) {
+		return c, now, true
+	}
+	if s.Peer.IsValid() && x.before.takes(s) && !x.after.takes(s) {
 		return c, now, true
 	}
 	was, is := x.ways(s)

@@ -192,6 +192,11 @@ func TestCutsOnTheKernel(t *testing.T) {
 		{"rule that prohibits", "", "-n NODE rule add to 10.20.0.4/31 prohibit", "", ""},
 		{"rule that leaves the default route out", "", "-n NODE route del 10.20.0.0/16\n-n NODE rule add to 10.20.0.4/31 lookup 99\n-n NODE rule del priority 32766\n-n NODE rule add priority 32766 lookup main suppress_prefixlength 0", "", ""},
 		{"rule for the main table gone", "", "-n NODE rule del priority 32766", "", ""},
+		{"rule for the local table gone", "", "-n NODE rule del priority 0", "", ""},
+		{"rule for the main table gone, IPv6", "", "-n NODE -6 rule del priority 32766", "", ""},
+		{"rule for the local table gone, IPv6", "", "-n NODE -6 rule del priority 0", "", ""},
+		{"route to an address of its own gone", "", "-n NODE route del local 10.98.0.2/32 dev eth1 table local", "", ""},
+		{"local table after a rule that keeps some out", "-n NODE rule add priority 10 lookup local\n-n NODE rule del priority 0", "-n NODE rule add priority 5 iif eth1 to 10.98.0.2 blackhole", "", ""},
 		{"rule that is not for them", "-n NODE route add unreachable default table 100", "-n NODE rule add to 10.20.0.4/31 ipproto udp lookup 100\n-n NODE rule add not from 10.98.0.0/15 lookup 100 iif eth0", "", ""},
 		{"several at once", "", "-n NODE addr del 10.98.0.2/16 dev eth1\n-n NODE link set eth0 down\n-n NODE -6 route add unreachable fd00:20::4/127", "", ""},
 	} {
@@ -216,7 +221,8 @@ func (c kernelCase) run(w *sessionWorld, n *tally) {
 	for _, s := range w.sessions {
 		n.all.Add(1)
 		said := s.of(cuts)
-		if answered[s] == dead(s) {
+		perhaps := slices.ContainsFunc(said, func(p engine.Cut) bool { return p.Perhaps })
+		if answered[s] == dead(s) && !perhaps {
 			w.t.Errorf("%s to %s answers: %t; predicted: %v", s.local, s.peer, answered[s], said)
 		}
 		switch {

@@ -157,7 +157,12 @@ func TestCuts(t *testing.T) {
 		{"the link that runbook comes by", "", relink("eth0", func(l *resource.Link) { l.MTU = 9000 }), []string{"cuts perhaps 1 clients of port 22, own"}},
 		{"the rule for the main table gone", "", unset(resource.RuleKey(4, 32766, 0)), []string{
 			"cuts 62 10.20.0.1:5432", "cuts 8 10.40.0.2:80", "cuts 7 10.40.0.1:80", "cuts 5 10.20.9.9:5432", "cuts 2 10.98.0.7:443", "cuts 1 clients of port 22, own"}},
-		{"the rule for the main table gone, IPv6", "", unset(resource.RuleKey(6, 32766, 0)), []string{"cuts 6 [fd00:20::1]:5432", "cuts 3 [fd00:98::7]:443"}},
+		{"the rule for the main table gone, IPv6", "", unset(resource.RuleKey(6, 32766, 0)), []string{"cuts perhaps 6 [fd00:20::1]:5432", "cuts perhaps 3 [fd00:98::7]:443"}},
+		{"the rule for the local table gone", "", unset(resource.RuleKey(4, 0, 0)), []string{
+			"cuts 62 10.20.0.1:5432", "cuts 8 10.40.0.2:80", "cuts 7 10.40.0.1:80", "cuts 5 10.20.9.9:5432", "cuts 4 10.98.0.2:443", "cuts 2 10.98.0.7:443", "cuts 1 clients of port 22, own"}},
+		{"the route to an address of its own gone", "", unset(resource.RouteKey(netip.MustParsePrefix("10.99.0.2/32"), resource.TableLocal, 0)),
+			[]string{"cuts 8 10.40.0.2:80", "cuts 1 clients of port 22, own"}},
+		{"a rule for what comes in by another link", "", set(resource.Rule{Family: 4, Nth: 1, IIF: "eth1", Dst: netip.MustParsePrefix("10.99.0.0/16"), Action: resource.RuleBlackhole}), nil},
 		{"neighbour", "", set(resource.Neigh{Dev: "eth1", Addr: netip.MustParseAddr("10.98.0.1"), MAC: "02:00:00:00:00:09", Permanent: true}),
 			[]string{"cuts perhaps 62 10.20.0.1:5432", "cuts perhaps 7 10.40.0.1:80", "cuts perhaps 5 10.20.9.9:5432"}},
 	} {

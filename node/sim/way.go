@@ -50,8 +50,21 @@ func (a way) String() string {
 
 // way is the way of s, whose peer is known. Of several hops it takes the one
 // over the link that the kernel chose, while there is that and it is known.
-func (w *kernel) way(s resource.Sessions) way {
-	for _, l := range w.lookUps(s) {
+func (w *kernel) way(s resource.Sessions) way { return w.wayFrom("lo", s) }
+
+// takes reports whether the node takes what the peer of s sends for its own.
+func (w *kernel) takes(s resource.Sessions) bool {
+	in := resource.Sessions{Local: s.Peer.Addr(), Port: s.Peer.Port(), Peer: netip.AddrPortFrom(s.Local, s.Port)}
+	iif := "lo"
+	if s.Dev != iif {
+		iif = home(w.state, s.Local)
+	}
+	return w.wayFrom(iif, in).route.Type == resource.Local
+}
+
+// wayFrom is the way of what comes in by the link iif, or from the node itself by lo.
+func (w *kernel) wayFrom(iif string, s resource.Sessions) way {
+	for _, l := range w.lookUps(iif, s) {
 		var all []resource.Route
 		for _, t := range l.tables {
 			all = append(all, w.covering(s.Peer.Addr(), t)...)
@@ -124,7 +137,7 @@ func in(tables ...resource.Table) lookUp { return lookUp{tables, -1} }
 
 // lookUps are the look-ups for s, one after the other. Rules that look at what
 // is not known of a session (marks, users, some ports) count as if they were not for it.
-func (w *kernel) lookUps(s resource.Sessions) []lookUp {
+func (w *kernel) lookUps(iif string, s resource.Sessions) []lookUp {
 	family := 4
 	if s.Peer.Addr().Is6() {
 		family = 6
@@ -133,7 +146,7 @@ func (w *kernel) lookUps(s resource.Sessions) []lookUp {
 	own := !slices.EqualFunc(rules, resource.DefaultRulesOf(family), resource.Rule.Same) // some of these may be gone
 	switch {
 	case len(rules) > 0 && (own || family == 6):
-		return byRules(rules, s)
+		return byRules(rules, iif, s)
 	case family == 6:
 		return []lookUp{in(resource.TableLocal), in(tableOf(s)...), in(resource.TableMain)}
 	case len(rules) > 0 || len(tableOf(s)) == 0: // fib_lookup: without rules of the node's own local and main are one
@@ -153,11 +166,11 @@ func tableOf(s resource.Sessions) []resource.Table {
 }
 
 // byRules follows the rules for s (fib_rules_lookup).
-func byRules(rules []resource.Rule, s resource.Sessions) []lookUp {
+func byRules(rules []resource.Rule, iif string, s resource.Sessions) []lookUp {
 	var out []lookUp
 	for i := 0; i < len(rules); i++ {
 		r := rules[i]
-		if !isFor(r, s) {
+		if !isFor(r, iif, s) {
 			continue
 		}
 		switch r.Action {
@@ -180,14 +193,14 @@ func byRules(rules []resource.Rule, s resource.Sessions) []lookUp {
 }
 
 // isFor reports whether r is for packets of s (fib_rule_match).
-func isFor(r resource.Rule, s resource.Sessions) bool {
+func isFor(r resource.Rule, iif string, s resource.Sessions) bool {
 	within := func(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Masked().Contains(a) }
 	port := func(ports *resource.Range, p uint16) bool {
 		return ports == nil || p != 0 && ports.First <= uint32(p) && uint32(p) <= ports.Last
 	}
 	matches := within(r.Src, s.Local) && within(r.Dst, s.Peer.Addr()) &&
 		(r.IPProto == 0 || r.IPProto == protoTCP) && port(r.SPorts, s.Port) && port(r.DPorts, s.Peer.Port()) &&
-		(r.IIF == "" || r.IIF == "lo") && r.OIF == "" && r.Mark&r.Mask == 0 && r.TOS == 0 &&
+		(r.IIF == "" || r.IIF == iif) && r.OIF == "" && r.Mark&r.Mask == 0 && r.TOS == 0 &&
 		!r.L3MDev && r.UIDs == nil && len(r.Extra) == 0
 	return matches != r.Not
 }
