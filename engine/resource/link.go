@@ -18,6 +18,7 @@ type Link struct {
 	Up      bool   `json:"up"`               // the administrator wants it up
 	Carrier bool   `json:"carrier"`          // it can carry packets now
 	Master  string `json:"master,omitempty"` // the bridge or bond that it is a port of
+	Lower   string `json:"lower,omitempty"`  // the link of this node that it is made over, as a VLAN is, or a veth's other end
 	NoARP   bool   `json:"noarp,omitempty"`
 	Alias   string `json:"alias,omitempty"`
 	MaxMTU  int    `json:"max_mtu,omitempty"` // what its driver takes; 0: it does not say
@@ -58,6 +59,12 @@ func (l Link) String() string {
 	}
 	if l.Master != "" {
 		s += " master " + l.Master
+	}
+	switch {
+	case l.Lower != "" && l.Type == "veth":
+		s += " peer " + l.Lower
+	case l.Lower != "":
+		s += " over " + l.Lower
 	}
 	if l.MAC != "" {
 		s += " mac " + l.MAC

@@ -14,7 +14,7 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 // one is a resource of each kind, with every field set.
 func one() State {
 	return Of(
-		Link{Name: "eth1", Type: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Master: "br0", NoARP: true, Alias: "a",
+		Link{Name: "eth1", Type: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Master: "br0", Lower: "eth0", NoARP: true, Alias: "a",
 			MaxMTU: 65535, Conf: LinkConf{NoRA: true}},
 		Addr{Dev: "eth1", Prefix: prefix("10.98.0.2/16"), Peer: prefix("10.98.0.3/32"), Broadcast: netip.MustParseAddr("10.98.255.255"),
 			Label: "eth1:1", Scope: ScopeLink, Secondary: true, Permanent: true, NoPrefixRoute: true, Metric: 5, Proto: 3, Flags: 2, Place: 1},

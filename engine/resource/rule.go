@@ -251,7 +251,7 @@ func (r Rule) Volatile() bool { return false }
 func (r Rule) String() string {
 	var b strings.Builder
 	if r.Family == 6 && !r.Src.IsValid() && !r.Dst.IsValid() { // nothing else tells it from one of IPv4
-		b.WriteString("inet6 ")
+		b.WriteString("ipv6 ")
 	}
 	fmt.Fprintf(&b, "%d:", r.Priority)
 	if r.Not {

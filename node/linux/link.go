@@ -88,8 +88,13 @@ func decodeLink(msg []byte, names *names) (resource.Link, error) {
 		l.Type = (&nl.IfInfomsg{IfInfomsg: unix.IfInfomsg{Type: hardware}}).EncapType()
 	}
 	var err error
+	lower, elsewhere := uint32(0), false
 	for kind, a := range attrs(msg[unix.SizeofIfInfomsg:]) {
 		switch kind {
+		case unix.IFLA_LINK:
+			lower = u32(a)
+		case unix.IFLA_LINK_NETNSID: // it is not of this node
+			elsewhere = true
 		case unix.IFLA_MAX_MTU:
 			if max := u32(a); max < 1<<31 {
 				l.MaxMTU = int(max)
@@ -119,7 +124,10 @@ func decodeLink(msg []byte, names *names) (resource.Link, error) {
 			return l, err
 		}
 	}
-	return l, nil
+	if lower != 0 && !elsewhere {
+		l.Lower, err = names.of(lower)
+	}
+	return l, err
 }
 
 // hardwareAddr is a link's own address; the loopback's, all zero, is none.

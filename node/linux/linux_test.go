@@ -313,12 +313,12 @@ func TestLinksAddrsFacts(t *testing.T) {
 		t.Logf("%s: %s", k, s[k])
 	}
 	eth1, _ := resource.Get[resource.Link](s, resource.LinkKey("eth1"))
-	want := resource.Link{Name: "eth1", Type: "veth", MAC: "02:00:00:00:00:01", MTU: 1400, Up: true, Carrier: true, Alias: "uplink"}
+	want := resource.Link{Name: "eth1", Type: "veth", MAC: "02:00:00:00:00:01", MTU: 1400, Up: true, Carrier: true, Lower: "peer1", Alias: "uplink"}
 	if want.MaxMTU, want.Conf = eth1.MaxMTU, eth1.Conf; eth1 != want {
 		t.Errorf("eth1 is %+v, want %+v", eth1, want)
 	}
-	if peer, _ := resource.Get[resource.Link](s, resource.LinkKey("peer1")); peer.Master != "br0" {
-		t.Errorf("peer1 is %+v, want master br0", peer)
+	if peer, _ := resource.Get[resource.Link](s, resource.LinkKey("peer1")); peer.Master != "br0" || peer.Lower != "eth1" {
+		t.Errorf("peer1 is %+v, want master br0 and lower eth1", peer)
 	}
 	if lo, _ := resource.Get[resource.Link](s, resource.LinkKey("lo")); lo.Type != "loopback" {
 		t.Errorf("lo is %+v", lo)

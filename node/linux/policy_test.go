@@ -242,8 +242,8 @@ const othersRead = `
 rule 0: from all lookup local proto kernel
 rule 32766: from all lookup main proto kernel
 rule 32767: from all lookup default proto kernel
-rule 0: from all lookup local proto kernel
-rule 32766: from all lookup main proto kernel
+rule ipv6 0: from all lookup local proto kernel
+rule ipv6 32766: from all lookup main proto kernel
 rule 100: not from 10.1.0.0/16 to 10.2.0.0/16 iif eth1 oif nope lookup 100
 rule 100: from 10.1.0.0/16 lookup 100 proto unspec
 rule 110: from all fwmark 0x10/0xff tos 0x10 lookup 70000 proto unspec
@@ -253,7 +253,7 @@ rule 140: from all lookup main suppress_prefixlength 0 proto unspec
 rule 150: from all lookup main proto unspec raw 08000d0004000000
 rule 160: from all nop proto unspec raw 0c000c000000000000000004
 rule 100: from fd00::/8 unreachable proto unspec
-rule 110: from all l3mdev proto unspec
+rule ipv6 110: from all l3mdev proto unspec
 neigh 10.98.0.9 dev eth0 lladdr 02:00:00:00:00:09 permanent
 neigh 10.98.0.10 dev eth0 lladdr 02:00:00:00:00:09 permanent proto bgp
 neigh 10.98.0.11 dev eth0 lladdr 02:00:00:00:00:09 permanent extern_learn

@@ -258,6 +258,30 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// TestLinksThatFollow wants no change of a link foreseen that another link, end2, follows.
+func TestLinksThatFollow(t *testing.T) {
+	for command, link := range map[string]string{
+		"link add end1 type veth peer name end2":            "end1",
+		"link add end2 link eth1 type macvlan mode private": "eth1",
+	} {
+		t.Run(link, func(t *testing.T) {
+			n, ns, _ := peered(t)
+			if out, err := exec.Command("ip", append([]string{"-n", ns}, strings.Fields(command)...)...).CombinedOutput(); err != nil {
+				t.Skipf("this kernel lacks it: %s", out)
+			}
+			l, _ := resource.Get[resource.Link](everything(t, n), resource.LinkKey(link))
+			up, mtu := l, l
+			up.Up, up.Carrier, mtu.MTU = !l.Up, !l.Up, 1400
+			for _, e := range []engine.Edit{{Want: resource.Of(up)}, {Want: resource.Of(mtu)}} {
+				err := sim.Over(n).Predict(t.Context(), &e)
+				if !errors.Is(err, engine.ErrUnpredictable) || !strings.Contains(err.Error(), "end2") {
+					t.Errorf("got %v, want that it cannot be predicted", err)
+				}
+			}
+		})
+	}
+}
+
 // changedRoutes adds a route, leads others elsewhere, and deletes some.
 func changedRoutes(t *testing.T, n *linux.Node) resource.State {
 	t.Helper()

@@ -63,6 +63,9 @@ func (w *kernel) makeLink(k resource.Key, want resource.Resource) error {
 	if err := plain(have); err != nil {
 		return err
 	}
+	if err := w.alone(name); err != nil {
+		return err
+	}
 	if link.MTU != have.MTU {
 		if err := w.setMTU(have, link.MTU); err != nil {
 			return err
@@ -93,6 +96,22 @@ func plain(l resource.Link) error {
 		return unpredictable("a change of %s, which is a port of %s", l.Name, l.Master)
 	case l.Conf.Forwarding6:
 		return unpredictable("a change of %s, which routes IPv6", l.Name)
+	}
+	return nil
+}
+
+// alone is an error where another link follows what becomes of the one called
+// name: one over it, such as a VLAN, which loses its routes with it, or its other end.
+func (w *kernel) alone(name string) error {
+	w.look(resource.Selector{Kind: resource.KindLink})
+	for _, l := range resource.All[resource.Link](w.state) {
+		switch {
+		case l.Lower != name:
+		case l.Type == "veth":
+			return unpredictable("a change of %s, whose other end is on this node, too: %s", name, l.Name)
+		default:
+			return unpredictable("a change of %s, over which there is another link: %s", name, l.Name)
+		}
 	}
 	return nil
 }
@@ -295,6 +314,9 @@ func (w *kernel) restart(name string) (lost resource.State, err error) {
 	}
 	if l.Type != "ether" && l.Type != "veth" || l.Master != "" {
 		return nil, plain(l)
+	}
+	if err := w.alone(name); err != nil {
+		return nil, err
 	}
 	if err := w.restorable(name); err != nil {
 		return nil, err
