@@ -11,15 +11,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/bazelbuild/buildtools/build"
 	"go.starlark.net/starlark"
 
 	"runbook/engine"
 	"runbook/engine/script/lint"
 )
 
-// This file is what is done with a runbook that is not run: it is checked, or
-// formatted. Both read it, and so are done by an evaluator.
+// This file is how a runbook is checked that is not run. That reads it, and so is
+// done by an evaluator.
 
 // Check finds what is wrong with the runbook src.Main and all that it loads,
 // without running it: only its top level is executed, as for every use of it.
@@ -40,12 +39,6 @@ func Check(ctx context.Context, cfg Config, src engine.Source) ([]lint.Finding, 
 		found[i].File, found[i].Text, found[i].Hint = clean(f.File), clean(f.Text), clean(f.Hint)
 	}
 	return found, nil
-}
-
-// Format returns the text of the file src.Main in the usual format.
-func Format(ctx context.Context, cfg Config, src engine.Source) (string, error) {
-	done, err := once(ctx, cfg, src, frame{Type: tFormat})
-	return done.Text, err
 }
 
 // once starts an evaluator for one thing that is done with a runbook.
@@ -245,30 +238,4 @@ func literalValue(v any) starlark.Value {
 		return d
 	}
 	return starlark.None
-}
-
-// format is the evaluator's side of [Format].
-func (ev *evaluator) format(t *thread, f frame) {
-	var done frame
-	done.Err = t.guard(func() error {
-		shown := newLoader(t, f.Dir, f.Name).shown(f.Name)
-		answer, err := t.ask(frame{Type: tLoad, Name: f.Name, Pos: shown})
-		if err != nil {
-			return invalid(shown, "%s", err)
-		}
-		if _, err := dialect.Parse(shown, answer.Text, 0); err != nil { // in the words of a run
-			return err
-		}
-		file, err := build.ParseDefault(shown, []byte(answer.Text))
-		var bad build.ParseError
-		if errors.As(err, &bad) {
-			return invalid(fmt.Sprintf("%s:%d:%d", shown, bad.Pos.Line, bad.Pos.LineRune), "%s", bad.Message)
-		}
-		if err != nil {
-			return err
-		}
-		done.Text = string(build.FormatWithoutRewriting(file))
-		return nil
-	})
-	ev.finish(t, done)
 }
