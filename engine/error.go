@@ -67,7 +67,7 @@ func (e *Error) Error() string {
 	case e.Op != "" || e.Node != "":
 		b.WriteString(e.Op + e.Node + ": ")
 	}
-	b.WriteString(e.Cause)
+	b.WriteString(indented(e.Cause))
 	if e.Left != "" {
 		b.WriteString("; " + e.Left)
 	}
@@ -77,13 +77,17 @@ func (e *Error) Error() string {
 		}
 	}
 	if e.Hint != "" {
-		b.WriteString("\n  hint: " + e.Hint)
+		b.WriteString("\n  hint: " + indented(e.Hint))
 	}
 	if e.Kernel != "" {
-		b.WriteString("\n  kernel: " + e.Kernel)
+		b.WriteString("\n  kernel: " + indented(e.Kernel))
 	}
 	return b.String()
 }
+
+// indented is a text of which no line but the first begins where an error of its
+// own, a hint or a node's state would: scripts write texts, too.
+func indented(text string) string { return strings.ReplaceAll(text, "\n", "\n    ") }
 
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -184,7 +184,7 @@ func policyOf(t *testing.T, dir string, name engine.Limit, value string) (engine
 	return policy.Set{p}.Limits(), "policy " + path + ":3:3"
 }
 
-// TestEveryLimitStopsARun: set by a header or by a policy, each limit ends a run that wants
+// TestEveryLimitStopsARun: set by a header, a policy or the command line, each limit ends a run that wants
 // more, and the error has its name, its value, who set it, the count, and the line that asked.
 func TestEveryLimitStopsARun(t *testing.T) {
 	j := testJournal(t)
@@ -198,17 +198,23 @@ func TestEveryLimitStopsARun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, by := range []string{"header", "policy"} {
+		for _, by := range []string{"header", "policy", "command line"} {
 			t.Run(string(info.Name)+" of the "+by, func(t *testing.T) {
 				header := fmt.Sprintf("%s = %s", info.Name, written(info, h.low))
-				if by == "policy" {
+				if by != "header" {
 					header = ""
 				}
 				tr := newTrial(t, j, h, map[string]string{"book.star": fmt.Sprintf(
 					"runbook(limits = limits(%s), rollout = rollout(max_failures = %d))\n\ndef run(node, p):\n    %s\n", header, h.failuresAllowed(), h.body)})
 				source := filepath.Join(tr.dir, "book.star") + ":1:24"
-				if by == "policy" {
+				switch by {
+				case "policy":
 					tr.ceilings, source = policyOf(t, tr.dir, info.Name, h.low)
+				case "command line":
+					source = "--limit"
+					if tr.flags, err = (ceilings{[]string{string(info.Name) + "=" + h.low}}).parse(); err != nil {
+						t.Fatal(err)
+					}
 				}
 				if h.twice {
 					if _, err := tr.run(t); err != nil && h.dead == 0 {

@@ -13,36 +13,62 @@ func frameAttacks() []attack {
 		name, _, _ := strings.Cut(lie, "\n")
 		out = append(out, attack{name: "frame: " + name[:min(len(name), 36)], lie: lie, want: want})
 	}
-	add("oversized", `more than 4 MB in one message`)
-	add("cut short", `ended unexpectedly`)
+	add("oversized", forged+`.*more than 4 MB in one message`)
+	add("cut short", `ended unexpectedly: exit status 0`)
 	add("silent", overTime)
-	add("closes", overTime+`|killed|ended unexpectedly`)
+	add("closes", forged+`.*nothing more, and lived on`)
 	add("exits", `exit status 3`)
 	add("deaf", overTime)
-	for _, text := range []string{
-		``, `{`, `{} {}`, `[]`, `null`, `1`, `"x"`, "\xff\xfe", `{"t":1}`, `{"t":"done","more":1}`, `{"t":"dance"}`,
-		`{"t":"run"}`, `{"t":"start"}`, `{"t":"answer"}`, `{"t":"done"}`, `{"t":"done","run":7}`, `{"t":"done","run":-1}`,
-		`{"t":"done","run":99999999999999999999}`, `{"t":"done","header":[]}`, `{"t":"done","header":{"nope":1}}`,
-		`{"t":"done","header":{"limits":{"nodes":{"value":0}}}}`, `{"t":"done","header":{"limits":{"memory":{"value":99999999999999}}}}`,
-		`{"t":"done","header":{"limits":{"many":{"value":1}}}}`, `{"t":"done","header":{"params":[{"name":"../x"}]}}`,
-		`{"t":"done","header":{"rollout":{"waves":["x"]}}}`, `{"t":"call","name":"facts","value":{}}`, `{"t":"sleep","delay":"1s"}`,
-		`{"t":"at","reached":{"x":[1]}}`, `{"t":"done","steps":1e400}`, strings.Repeat(`{"header":`, 11_000), strings.Repeat("[", 60_000),
+	add("large header", forged+`.*a header of 300002 bytes`)
+	for text, why := range map[string]string{
+		``: `malformed: EOF`, `{`: `unexpected EOF`, `{} {}`: `more than one value`, `[]`: `cannot unmarshal array`, `null`: `a frame of type ""`,
+		`1`: `cannot unmarshal number`, `"x"`: `cannot unmarshal string`, "\xff\xfe": `invalid character`, `{"t":1}`: `cannot unmarshal number`,
+		`{"t":"done","more":1}`: `unknown field`, `{"t":"dance"}`: `a frame of type "dance"`, `{"t":"\u001b[2J"}`: `a frame of type "\\x1b\[2J"`,
+		`{"t":"run"}`: `a frame of type "run"`, `{"t":"start"}`: `a frame of type "start"`, `{"t":"answer"}`: `a frame of type "answer"`,
+		`{"t":"done"}`: `no header`, `{"t":"done","run":7}`: `not going on`, `{"t":"done","run":-1}`: `not going on`,
+		`{"t":"done","run":99999999999999999999}`: `cannot unmarshal number`, `{"t":"done","header":[]}`: `cannot unmarshal array`,
+		`{"t":"done","header":{"nope":1}}`: `unknown field`, `{"t":"done","header":{"limits":{"nodes":{"value":0}}}}`: `nodes must be at least 1`,
+		`{"t":"done","header":{"limits":{"memory":{"value":99999999999999}}}}`: `memory must be at most 8GB`,
+		`{"t":"done","header":{"limits":{"steps":{"value":-1}}}}`:              `steps must be at least 1`,
+		`{"t":"done","header":{"limits":{"duration":{"value":1}}}}`:            `duration`,
+		`{"t":"done","header":{"limits":{"many":{"value":1}}}}`:                `no limit "many"`,
+		`{"t":"done","header":{"params":[{"name":"../x"}]}}`:                   `"../x" is not a name`,
+		`{"t":"done","header":{"params":[{"name":"a","type":"shell"}]}}`:       `shell`,
+		`{"t":"done","header":{"rollout":{"waves":["x"]}}}`:                    `wave "x"`,
+		`{"t":"done","header":{"rollout":{"waves":["1"],"bake":"-1h"}}}`:       `bake`,
+		`{"t":"done","header":{"rollout":{"waves":["1"],"max_failures":-1}}}`:  `max_failures`,
+		`{"t":"call","name":"facts","value":{}}`:                               `"call" while loading`, `{"t":"sleep","delay":"1s"}`: `"sleep" while loading`,
+		`{"t":"at","reached":{"x":[1]}}`: `lines that nobody counts`, `{"t":"done","steps":1e400}`: `cannot unmarshal number`,
+		strings.Repeat(`{"header":`, 11_000): `exceeded max depth`, strings.Repeat("[", 60_000): `exceeded max depth`,
 	} {
-		add("load:"+text, forged)
+		add("load:"+text, forged+`.*`+why)
 	}
-	for _, text := range []string{
-		`{"t":"load","run":1,"name":"x.star"}`, `{"t":"call","run":1,"name":"rm","value":{}}`, `{"t":"call","run":1,"name":"facts"}`,
-		`{"t":"call","run":1,"name":"facts","value":{"x":1}}`, `{"t":"call","run":1,"name":"route.add","value":{"dst":1}}`,
-		`{"t":"call","run":1,"name":"route.add","value":{"dst":"10.0.0.0/8","via":"fd00::1"}}`, `{"t":"call","run":2,"name":"facts","value":{}}`,
-		`{"t":"call","run":0,"name":"facts","value":{}}`, `{"t":"sleep","run":1,"delay":"9000h"}`, `{"t":"sleep","run":1,"delay":"-1s"}`,
-		`{"t":"sleep","run":1,"delay":"999999999999999999h"}`, `{"t":"done","run":1,"err":{"code":6,"answer":3}}`,
-		`{"t":"at","run":1,"lines":{"x":[-1]}}`, `{"t":"params","run":1}`, `{"t":"limits","run":1,"limits":{"memory":{"value":1}}}`,
+	for text, why := range map[string]string{
+		`{"t":"load","run":1,"name":"x.star"}`: `"load" in a run`, `{"t":"call","run":1,"name":"rm","value":{}}`: `no operation "rm"`,
+		`{"t":"call","run":1,"name":"../facts","value":{}}`: `no operation`, `{"t":"call","run":1,"name":"Facts","value":{}}`: `no operation`,
+		`{"t":"call","run":1,"name":"facts"}`: `EOF`, `{"t":"call","run":1,"name":"facts","value":{"x":1}}`: `unknown field`,
+		`{"t":"call","run":1,"name":"facts","value":{}{}}`:                                     `malformed`,
+		`{"t":"call","run":1,"name":"route.add","value":{"dst":1}}`:                            `cannot unmarshal number`,
+		`{"t":"call","run":1,"name":"route.add","value":{"dst":"10.0.0.0/8","via":"fd00::1"}}`: `another family`,
+		`{"t":"call","run":1,"name":"kinds.set","value":{"s":"x","i8":1000}}`:                  `cannot unmarshal number`,
+		`{"t":"call","run":2,"name":"facts","value":{}}`:                                       `not going on`, `{"t":"call","run":0,"name":"facts","value":{}}`: `not going on`,
+		`{"t":"sleep","run":1,"delay":"9000h"}`: `sleep for 9000h`, `{"t":"sleep","run":1,"delay":"-1s"}`: `sleep for -1s`,
+		`{"t":"sleep","run":1,"delay":"999999999999999999h"}`: `invalid duration`, `{"t":"done","run":1,"err":{"code":6,"answer":3}}`: `error of call 3, which there was not`,
+		`{"t":"done","run":1,"err":{"code":6,"answer":-1}}`: `error of call -1`, `{"t":"done","run":1,"header":{}}`: `a header in the middle of a run`,
+		`{"t":"at","run":1,"lines":{"x":[-1]}}`: `lines that nobody counts`, `{"t":"params","run":1}`: `a frame of type "params"`,
+		`{"t":"limits","run":1,"limits":{"memory":{"value":1}}}`:          `memory must be at least`,
+		`{"t":"limits","run":1,"limits":{"memory":{"value":8589934592}}}`: `a frame of type "limits"`,
 	} {
-		add("run:"+text, forged)
+		add("run:"+text, forged+`.*`+why)
 	}
 	add(`run:{"t":"at","run":1,"pos":"a.star:1:1"}`, overTime)
+	add(`run:{"t":"at","run":1,"pos":"\u001b[2J:1:1"}`, `\\x1b\[2J:1:1: web-1: .*`+overTime)
+	add(`run:{"t":"at","run":1,"steps":-9223372036854775808}`, overTime)
+	add(`run:{"t":"print","run":1,"seq":1,"text":"\u001b]0;x\u0007\u202e\r"}`, overTime) // and then it says nothing
 	add(`run:{"t":"done","run":1,"err":{"code":-5,"cause":"\u001b[2Jx"}}`, `\\x1b\[2Jx`)
+	add(`run:{"t":"done","run":1,"err":{"code":130,"cause":"x","hint":"\u009b2J","pos":"\r:1:1"}}`, `\\x0d:1:1: web-1: x\n  hint: \\x9b2J`)
 	add(`run:{"t":"done","run":1}`+"\n"+`{"t":"done","run":1}`, ``) // the run is over by then
+	add("flood:calls", forged+`.*"call" out of turn`)
 	add("flood:at", forged)
 	add("flood:positions", forged)
 	add("flood:zeros", forged)
@@ -51,7 +77,7 @@ func frameAttacks() []attack {
 	add("flood:pieces", overTime)
 	add("flood:prints", `more than 20000 times|`+overTime)
 	add("flood:lines", forged)
-	add("flood:call", `.`)
+	add("flood:call", forged+`.*arguments of`)
 	add("flood:error", `x…`)
 	add("flood:header", forged)
 	return out
@@ -97,6 +123,9 @@ func flood(what string) {
 			if _, err := readFrame(os.Stdin); err != nil {
 				return
 			}
+		}
+	case "calls": // without waiting for an answer
+		for say(`{"t":"call","run":1,"seq":1,"name":"facts","value":{}}`) {
 		}
 	case "lines":
 		say(large(`{"t":"at","run":1,"lines":{"x":[`, "1,", `1]}}`))

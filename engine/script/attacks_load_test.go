@@ -54,7 +54,7 @@ func loadAttacks(t *testing.T) []attack {
 		return path
 	}
 	const own = `own folder`
-	const leads = `leads out|escapes`
+	const leads = `leads out`
 	var out []attack
 	for i, l := range []struct{ name, want string }{
 		{"../secret.star", own},
@@ -67,11 +67,11 @@ func loadAttacks(t *testing.T) []attack {
 		{"link.star", leads},
 		{"relative.star", leads},
 		{"folder/secret.star", leads},
-		{"loop.star", `too many levels|link`},
+		{"loop.star", `too many levels`},
 		{"zero.star", leads},
 		{"environ.star", leads},
 		{"fifo.star", `not a regular file`},
-		{"dir.star", `not a regular file|is a directory`},
+		{"dir.star", `not a regular file`},
 		{"plain.txt", `ends in .star`},
 		{"", `ends in .star`},
 		{".star", `no such file`},
@@ -85,7 +85,7 @@ func loadAttacks(t *testing.T) []attack {
 		{"self.star", `cycle`},
 		{"a.star", `cycle`},
 		{"large.star", `a file can have 262144`},
-		{"deep.star", `depth|nest|got|expression`},
+		{"deep.star", tooDeep},
 		{"many/f0.star", `can have 100 files`},
 		{"nonexistent.star", `no such file`},
 	} {

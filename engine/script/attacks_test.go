@@ -24,6 +24,7 @@ type attack struct {
 	file  string // the path of a runbook
 	lie   string // see lie
 	vars  map[string]any
+	says  any               // what the node answers, to all but echo
 	steps int64             // of the limit; 0: ten million
 	args  map[string]string // of the command line
 	want  string            // matches the error; "": there must be none; begins with "|": there may be one
@@ -35,8 +36,9 @@ const (
 	overTime       = `ran for 2s without asking`
 	overSteps      = `limit steps = 10000000`
 	tooDeep        = `too deeply|excessive nesting`
+	overSize       = `larger than memory, but ` + overMemory
 	// Which limit a script hits first can depend on how fast the machine is.
-	overAny = overMemory + `|` + overTime + `|` + overSteps + `|larger than memory|` + tooDeep
+	overAny = overMemory + `|` + overTime + `|` + overSteps + `|` + overSize + `|` + tooDeep
 	forged  = `the evaluator said what it must not`
 )
 
@@ -64,8 +66,16 @@ func TestAttacks(t *testing.T) {
 		if got.growth > 50<<20 {
 			t.Errorf("%s: the controller grew by %d MB", a.name, got.growth>>20)
 		}
-		if e := engine.AsError(got.err); e != nil && len(e.Error()) > 4*maxText {
-			t.Errorf("%s: the error has %d bytes", a.name, len(e.Error()))
+		if e := engine.AsError(got.err); e != nil && (len(e.Error()) > 4*maxText || strings.ContainsFunc(e.Error(), unprintable)) {
+			t.Errorf("%s: the error has %d bytes: %.500q", a.name, len(e.Error()), e.Error())
+		}
+		if len(got.prints) > 2*(maxPrints+1) || len(strings.Join(got.prints, "")) > 2*maxPrintBytes+maxText { // of the top level, and of run
+			t.Errorf("%s: printed %d lines, %d bytes", a.name, len(got.prints), len(strings.Join(got.prints, "")))
+		}
+		for _, l := range got.prints {
+			if strings.ContainsFunc(l, unprintable) || strings.Contains(l, "\n") {
+				t.Errorf("%s: printed %.500q", a.name, l)
+			}
 		}
 	}
 	t.Logf("%d attacks", len(all))
@@ -76,13 +86,15 @@ type outcome struct {
 	wall   time.Duration
 	peak   int64 // bytes of the evaluator
 	growth int64 // bytes of the controller
+	prints []string
 	err    error
 }
 
 func (a attack) do(t *testing.T, evaluator []string) outcome {
 	var out outcome
 	limits := engine.Limits{engine.LimitMemory: {N: 256 << 20, Source: "--limit"}, engine.LimitSteps: {N: cmp.Or(a.steps, 10_000_000), Source: "--limit"}}
-	cfg := Config{Ops: testOps, Command: evaluator, Deadline: attackDeadline, Limits: limits, Print: func(string) {}}
+	printed := func(line string) { out.prints = append(out.prints, line) }
+	cfg := Config{Ops: testOps, Command: evaluator, Deadline: attackDeadline, Limits: limits, Print: printed}
 	if a.lie != "" { // in this test, so that it can read frames
 		cfg.Command = []string{os.Args[0], "liar", a.lie}
 	}
@@ -102,7 +114,7 @@ func (a attack) do(t *testing.T, evaluator []string) outcome {
 	if e := p.load(t.Context()); e != nil {
 		err = e
 	} else if err = p.Bind(a.args); err == nil {
-		err = p.Run(t.Context(), engine.NodeInfo{Name: "web-1", Vars: a.vars}, echoes{})
+		err = p.Run(t.Context(), engine.NodeInfo{Name: "web-1", Vars: a.vars}, echoes{says: a.says, printed: printed})
 	}
 	out.err, out.wall = err, time.Since(begun)
 	p.Close()
@@ -112,6 +124,8 @@ func (a attack) do(t *testing.T, evaluator []string) outcome {
 func (a attack) whole() string {
 	const header = "\nrunbook(params = {'s': param.string('a text', default = ''), 'n': param.int('a number', default = 1)})\n"
 	switch {
+	case strings.Contains(a.text, "\nrunbook("):
+		return a.text
 	case a.body != "":
 		return header + body(a.body)
 	case regexp.MustCompile(`(?m)^def run\(`).MatchString(a.text):
@@ -121,15 +135,22 @@ func (a attack) whole() string {
 	}
 }
 
-// echoes is a node that answers with what it was asked, and keeps nothing.
-type echoes struct{ answers }
-
-func (echoes) Do(_ context.Context, c engine.Call) (any, error) {
-	if e, ok := c.Op.(echo); ok {
-		return e.Value, nil
-	}
-	return nil, nil
+// echoes is a node that answers an echo with what it was asked and all else with
+// says, and keeps nothing.
+type echoes struct {
+	answers
+	says    any
+	printed func(string)
 }
+
+func (e echoes) Do(_ context.Context, c engine.Call) (any, error) {
+	if c, ok := c.Op.(echo); ok {
+		return c.Value, nil
+	}
+	return e.says, nil
+}
+
+func (e echoes) Print(_, line string) error { e.printed(line); return nil }
 
 // body is a function run of these statements.
 func body(statements string) string {
@@ -186,18 +207,18 @@ func valueAttacks() []attack {
 	add("tuple of a gigabyte", overMemory, "(0,) * ((1 << 30) - 1)")
 	add("string of a gigabyte", overMemory, "'x' * ((1 << 30) - 1)")
 	add("bytes of a gigabyte", overMemory, "b'x' * ((1 << 30) - 1)")
-	add("string beyond Starlark's size", `excessive|too large`, "'x' * (1 << 62)")
+	add("string beyond Starlark's size", `too large`, "'x' * (1 << 62)")
 	add("doubling a string", overMemory, "s = 'x'\nfor _ in range(40):\n    s += s")
 	add("doubling a list", overMemory, "s = [1]\nfor _ in range(40):\n    s += list(s)")
 	add("doubling a tuple", overMemory, "s = (1,)\nfor _ in range(40):\n    s += s")
 	add("doubling bytes", overMemory, "s = b'x'\nfor _ in range(40):\n    s += s")
 	add("many medium strings", overMemory, "l = []\nfor i in range(1000):\n    l.append(str(i) * 200000)")
-	add("list of a range", `larger than memory`, "list(range(1 << 62))")
+	add("list of a range", overSize, "list(range(1 << 62))")
 	add("list of a long range", overMemory, "list(range(1 << 40))")
 	add("tuple of a long range", overMemory, "tuple(range(1 << 40))")
 	add("set of a long range", overAny, "set(range(1 << 40))")
 	add("enumerate", overAny, "enumerate(range(1 << 40))")
-	add("enumerate beyond memory", `larger than memory`, "enumerate(range(1 << 62))")
+	add("enumerate beyond memory", overSize, "enumerate(range(1 << 62))")
 	add("zip", overAny, "zip(range(1 << 40), range(1 << 40))")
 	add("reversed", overAny, "reversed(range(1 << 40))")
 	add("sorted", overMemory, "sorted(range(1 << 31))")
@@ -247,9 +268,9 @@ func valueAttacks() []attack {
 	add("digits of a large number", overAny, "n = int('f' * 20000000, 16)\nstr(n)")
 	add("dividing large numbers", overAny, "n = int('f' * 40000000, 16)\nm = int('e' * 20000001, 16)\nfor _ in range(100):\n    n // m")
 	add("remainder of large numbers", overAny, "n = int('f' * 40000000, 16)\nm = int('e' * 20000001, 16)\nfor _ in range(100):\n    n % m")
-	add("shift too far", `shift|too large|512|out of range`, "1 << (1 << 40)")
+	add("shift too far", `out of range`, "1 << (1 << 40)")
 	add("shift of a shift", overAny, "n = 1\nfor _ in range(1000000):\n    n = n << 511")
-	add("float of a large number", `too large|overflow|float`, "float(int('9' * 10000))")
+	add("float of a large number", `too large to convert`, "float(int('9' * 10000))")
 	add("hash of a large number", `|`+overAny, "n = int('f' * 40000000, 16)\nfor i in range(100000):\n    {n: 1}")
 	add("replace", overAny, half+"s.replace('x', 'y' * 1000)")
 	add("replace of nothing", overAny, half+"s.replace('', 'y' * 100)")
@@ -261,8 +282,8 @@ func valueAttacks() []attack {
 	add("codepoints of a string", overAny, half+"list(s.codepoints())")
 	add("format of many", overAny, half+"('{0}' * 1000).format(s)")
 	add("% of many", overAny, half+"('%s' * 1000) % tuple([s] * 1000)")
-	add("format with a width", `format|unknown|conversion`, "'%1000000000d' % 1")
-	add("format of fields", `not supported|syntax|format|unmatched|nested|keyword`, "'{0[0][0]}'.format([[1]])")
+	add("format with a width", `unknown conversion`, "'%1000000000d' % 1")
+	add("format of fields", `not supported`, "'{0[0][0]}'.format([[1]])")
 	add("upper of a large string", overAny, half+"for _ in range(1000):\n    s = s.upper() + 'ß'")
 	add("quoting of control characters", overAny, "s = '\\0' * (1 << 26)\nrepr(s)")
 	add("strip of a pattern", "", "s = 'ab' * 1000000\ns.strip('ab')")
@@ -308,25 +329,29 @@ func builtinAttacks() []attack {
 	add("fail with what moves the cursor", `\\x1b`, "fail('\\033[2J')")
 	add("expect with a long text", `x…`, "expect(False, 'x' * 10000000)")
 	add("error text of shared tuples", overAny+`|key`, "t = ('x',)\nfor _ in range(30):\n    t = (t, t)\n{}[t]")
-	add("error text of a long name", `no .*field or method|has no`, "getattr(node, 'x' * 10000000)")
+	add("error text of a long name", `node has no \.xxx.*…`, "getattr(node, 'x' * 10000000)")
 	add("attempt hides a limit", overSteps, "attempt(lambda: [0 for _ in range(1 << 40)])\nprint('went on')")
 	add("attempt of attempts", `500 deep|recursively|`+overAny, "f = lambda: [0 for _ in range(100000)]\nfor i in range(600):\n    f = (lambda g: lambda: attempt(g))(f)\nf()")
 	add("retry without end", `between 1 and`, "retry(times = 1 << 62, delay = '1s', fn = lambda: fail('x'))")
-	add("retry without pause", `x`, "retry(times = 1000, delay = '0s', fn = lambda: fail('x'))")
+	add("retry without pause", `web-1: x`, "retry(times = 1000, delay = '0s', fn = lambda: fail('x'))")
 	add("retry that sleeps too long", `between 0`, "retry(times = 2, delay = '999999h', fn = lambda: fail('x'))")
-	add("retry with a wrong time", `delay`, "retry(times = 2, delay = '9' * 1000000, fn = lambda: fail('x'))")
+	add("retry with a wrong time", `delay: want a duration .*…`, "retry(times = 2, delay = '9' * 1000000, fn = lambda: fail('x'))")
 	add("runbook in run", `top level|twice`, "runbook()")
-	add("a changed parameter", `can't assign|cannot|immutable|does not`, "p.s = 'x'")
+	add("a changed parameter", `can't assign`, "p.s = 'x'")
 	add("a changed node", `frozen`, "node.groups.append('x')")
 	out = append(out,
 		attack{name: "print without end", steps: 20_000, body: "for _ in range(1 << 40):\n    print('x' * 100)", want: `limit steps = 20000`},
 		attack{name: "ask without end", steps: 20_000, body: "for _ in range(1 << 40):\n    node.facts()", want: `limit steps = 20000`},
 		attack{name: "parameter of 5 MB", args: map[string]string{"s": string(make([]byte, 5<<20))}, body: "pass", want: `can have 262144`},
 		attack{name: "parameter of 3 MB", args: map[string]string{"s": long("x", 3<<20)}, body: "print(len(p.s))", want: `can have 262144`},
-		attack{name: "parameter that is a large number", args: map[string]string{"n": long("9", 1<<20)}, body: "pass", want: `n`},
-		attack{name: "parameter that does not exist", args: map[string]string{long("k", 1<<20): "x"}, body: "pass", want: `parameter`},
+		attack{name: "parameter that is a large number", args: map[string]string{"n": long("9", 1<<20)}, body: "pass", want: `parameter n .*can have 262144`},
+		attack{name: "parameter that does not exist", args: map[string]string{long("k", 1<<20): "x"}, body: "pass", want: `has no parameter k`},
 		attack{name: "variables of 3 MB", vars: map[string]any{"v": long("x", 3<<20)}, body: "pass", want: `a script can take`},
-		attack{name: "steps in the header", text: "runbook(limits = limits(steps = 100000000000))\ndef run(node, p):\n    for _ in range(1 << 40):\n        pass\n", want: `twice|` + overSteps},
+		attack{name: "steps in the header", text: "\nrunbook(limits = limits(steps = 100000000000))\ndef run(node, p):\n    for _ in range(1 << 40):\n        pass\n", want: overSteps},
+		attack{name: "steps in the header of a top level", text: "\nrunbook(limits = limits(steps = 100000000000))\nx = [0 for _ in range(1 << 40) if False]\ndef run(node, p):\n    pass\n", want: overSteps},
+		attack{name: "memory in the header of a run", text: "\nrunbook(limits = limits(memory = '8GB'))\ndef run(node, p):\n    [0] * ((1 << 30) - 1)\n", want: overMemory},
+		attack{name: "another header", text: "\nrunbook()\nrunbook(limits = limits(steps = 100000000000))\ndef run(node, p):\n    pass\n", want: `twice`},
+		attack{name: "a header in a function", text: "\ndef f():\n    runbook()\nf()\nrunbook()\ndef run(node, p):\n    pass\n", want: `top level`},
 		attack{name: "memory in the header", text: "x = 'x' * ((1 << 30) - 1)", want: overMemory},
 		attack{name: "limit beyond any", text: "l = limits(memory = '9999GB')", want: `at most`},
 		attack{name: "default of a megabyte", text: "d = param.string('x', default = 'x' * 1000000)"},
@@ -350,49 +375,49 @@ func sourceAttacks() []attack {
 		out = append(out, attack{name: "source: " + name, text: text, want: want})
 	}
 	const n = 100_000
-	add("brackets", `depth|nest|got|expression`, "x = "+long("[", n))
-	add("closed brackets", overAny+`|depth|nest`, "x = "+long("[", n)+long("]", n))
-	add("parentheses", `depth|nest|got|expression`, "x = "+long("(", n)+"1"+long(")", n))
-	add("braces", `depth|nest|got|expression`, "x = "+long("{1:", 60_000)+"1"+long("}", 60_000))
-	add("calls", `undefined|called|`+overAny, "x = f"+long("()", n))
-	add("calls of len", overAny+`|missing|argument|not callable`, "x = len"+long("()", n))
-	add("indexes", `undefined|`+overAny, "x = f"+long("[0]", 80_000))
-	add("dots", `undefined|`+overAny, "x = f"+long(".a", n))
+	add("brackets", tooDeep, "x = "+long("[", n))
+	add("closed brackets", tooDeep, "x = "+long("[", n)+long("]", n))
+	add("parentheses", tooDeep, "x = "+long("(", n)+"1"+long(")", n))
+	add("braces", tooDeep, "x = "+long("{1:", 60_000)+"1"+long("}", 60_000))
+	add("calls", `undefined: f`, "x = f"+long("()", n))
+	add("calls of len", `len: got 0 arguments`, "x = len"+long("()", n))
+	add("indexes", `undefined: f`, "x = f"+long("[0]", 80_000))
+	add("dots", `undefined: f`, "x = f"+long(".a", n))
 	add("sums", "", "x = 1"+long("+1", n))
-	add("minuses", overAny+`|nest|depth|`, "x = "+long("-", 200_000)+"1")
-	add("nots", `|`+overAny, "x = "+long("not ", 60_000)+"1")
-	add("conditions", `|`+overAny, "x = "+long("1 if 1 else ", 20_000)+"1")
-	add("lambdas", `|`+overAny, "x = "+long("lambda:", 30_000)+"1")
-	add("functions in functions", `|`+overAny, nested("def f():", 600))
-	add("ifs in ifs", `|`+overAny, "def f():\n"+nestedIn("if 1:", 600))
+	add("minuses", tooDeep, "x = "+long("-", 200_000)+"1")
+	add("nots", tooDeep, "x = "+long("not ", 60_000)+"1")
+	add("conditions", tooDeep, "x = "+long("1 if 1 else ", 20_000)+"1")
+	add("lambdas", tooDeep, "x = "+long("lambda:", 30_000)+"1")
+	add("functions in functions", "", nested("def f():", 600))
+	add("ifs in ifs", "", "def f():\n"+nestedIn("if 1:", 600))
 	add("elifs", `|`+overAny, "def f(x):\n    if x:\n        pass\n"+long("    elif x:\n        pass\n", 9_000))
 	add("comprehension of many clauses", `|`+overAny, "x = [1"+long(" for a in [1]", 15_000)+"]")
-	add("comprehensions in each other", `|`+overAny, "x = "+long("[", 900)+"1"+long(" for a in [1]]", 900))
+	add("comprehensions in each other", tooDeep, "x = "+long("[", 900)+"1"+long(" for a in [1]]", 900))
 	add("many functions", "", lines(8_000, "def f%d(): pass"))
 	add("many names", "", lines(18_000, "n%d = 1"))
-	add("many arguments", `|limit is 255|`+overAny, "x = max("+long("1,", n)+")")
-	add("many parameters", `|`+overAny, "def f("+listed(20_000, "p%d,")+"): pass")
-	add("many keywords", `got`, "x = dict("+listed(20_000, "k%d=1,")+").nope(")
-	add("a large dict", `|`+overAny, "x = {"+listed(18_000, "%d:1,")+"}")
+	add("many arguments", `limit is 255`, "x = max("+long("1,", n)+")")
+	add("many parameters", "", "def f("+listed(20_000, "p%d,")+"): pass")
+	add("many keywords", `got def, want`, "x = dict("+listed(20_000, "k%d=1,")+").nope(")
+	add("a large dict", "", "x = {"+listed(18_000, "%d:1,")+"}")
 	add("a large number", `|`+overAny, "x = "+long("9", 250_000))
-	add("a float beyond any", `|large|out of range|invalid`, "x = 1e"+long("9", 10_000))
+	add("a float beyond any", `invalid float`, "x = 1e"+long("9", 10_000))
 	add("a name of 250 KB", "", long("n", 250_000)+" = 1")
-	add("strings side by side", `got|want|`+overAny, "x = "+long("'' ", 80_000))
-	add("a string that does not end", `unexpected|EOF|newline`, "x = '"+long("x", n))
-	add("a text that does not end", `unexpected|EOF`, `x = """`+long("x\n", n))
+	add("strings side by side", `got string literal`, "x = "+long("'' ", 80_000))
+	add("a string that does not end", `unexpected newline`, "x = '"+long("x", n))
+	add("a text that does not end", `unexpected EOF`, `x = """`+long("x\n", n))
 	add("escapes", `code point`, `x = "`+long(`\U00110000`, 10_000)+`"`)
 	add("bytes that are no text", `not text`, long("\xff\xfe", n))
 	add("NUL bytes", `not text`, long("\x00", n))
-	add("carriage returns", `|.`, long("\r", 200_000))
+	add("carriage returns", "", long("\r", 200_000))
 	add("blank lines", "", long("\n", 250_000))
 	add("comments", "", long("#\n", 120_000))
-	add("backslashes", `|.`, "x = "+long("\\\n", n)+"1")
-	add("tabs", `.`, "if 1:\n\tpass\n        pass\n")
-	add("semicolons", `|got|reassign`, "x = 1"+long(";x=1", 60_000))
-	add("assignments", `|.`, long("x=", n)+"1")
-	add("comparisons", `.`, "x = 1"+long("<1", n))
-	add("slices", `|.`, "x = [1]"+long("[:]", 80_000))
-	add("stars", `.`, "x = f("+long("*", n)+"a)")
+	add("backslashes", "", "x = "+long("\\\n", n)+"1")
+	add("tabs", `not within a function`, "if 1:\n\tpass\n        pass\n")
+	add("semicolons", `cannot reassign`, "x = 1"+long(";x=1", 60_000))
+	add("assignments", `got '='`, long("x=", n)+"1")
+	add("comparisons", `does not associate`, "x = 1"+long("<1", n))
+	add("slices", "", "x = [1]"+long("[:]", 80_000))
+	add("stars", `got '\*\*'`, "x = f("+long("*", n)+"a)")
 	add("while", `while`, "while True:\n    pass")
 	add("257 KB", `a file can have 262144`, long("#", 257<<10))
 	add("20 MB", `a file can have 262144`, "x = 1"+long("+1", 10<<20))
@@ -403,7 +428,7 @@ func sourceAttacks() []attack {
 		name: "source: top level that prints", steps: 20_000, want: `limit steps = 20000`,
 		text: "def f():\n    for _ in range(1 << 40):\n        print('x' * 1000)\nf()",
 	})
-	add("a builtin that is replaced", `|.`, "def limits(): pass\nrunbook = 1")
+	add("a builtin that is replaced", `non-function`, "def limits(): pass\nrunbook = 1")
 	return out
 }
 

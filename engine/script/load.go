@@ -106,7 +106,7 @@ func (l *loader) load(name, pos string) (starlark.StringDict, error) {
 	case ok:
 		return globals, nil
 	}
-	what := name + ": "
+	what := strings.ReplaceAll(name, "\n", `\n`) + ": "
 	if pos == "" { // the main file
 		pos, what = l.shown(name), ""
 	}

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -129,16 +128,11 @@ func (p *process) kill() { p.cmd.Process.Kill() }
 // reap waits for the process, whose output has been read to its end, and
 // returns what it died of.
 func (p *process) reap() death {
-	err := p.cmd.Wait()
+	p.cmd.Wait() //nolint:errcheck // its state says more
 	close(p.gone)
 	text := p.stderr.text()
 	says := func(s string) bool { return strings.Contains(text, s) }
-	d := death{says: firstLine(text), noMemory: slices.ContainsFunc(outOfMemory, says)}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		d.status = exit.String()
-	}
-	return d
+	return death{status: p.cmd.ProcessState.String(), says: firstLine(text), noMemory: slices.ContainsFunc(outOfMemory, says)}
 }
 
 // death is how an evaluator ended that nobody has killed.
@@ -181,7 +175,7 @@ func (d death) err(limits engine.Limits) *engine.Error {
 		}
 	default:
 		return &engine.Error{Code: engine.Internal,
-			Cause: clean(fmt.Sprintf("the evaluator ended unexpectedly: %s %s", d.status, d.says)),
+			Cause: clean(strings.TrimSpace(fmt.Sprintf("the evaluator ended unexpectedly: %s %s", d.status, d.says))),
 		}
 	}
 }

@@ -44,6 +44,10 @@ func lie(how string) {
 	case "closes":
 		os.Stdout.Close()
 		time.Sleep(time.Hour)
+	case "large header":
+		answered()
+		say(`{"t":"done","header":{` + strings.Repeat(" ", 300_000) + `}}`)
+		time.Sleep(time.Hour)
 	case "deaf":
 		answered()
 		say(header)

@@ -138,7 +138,7 @@ func (t *thread) print(s *starlark.Thread, text string) {
 func (t *thread) guard(f func() error) (e *errorFrame) {
 	defer func() {
 		if x := recover(); x != nil {
-			e = panicked(x)
+			e = t.ev.pool.panicked(x)
 		}
 		t.refund()
 	}()
@@ -155,13 +155,16 @@ func (t *thread) guard(f func() error) (e *errorFrame) {
 // panicked says what a panic of Starlark's library means. Some of its functions
 // ask Go for a slice or string of impossible size. By now the stack has been
 // unwound; the controller knows where the script was last seen.
-func panicked(x any) *errorFrame {
+func (p *pool) panicked(x any) *errorFrame {
 	text := fmt.Sprint(x)
 	var re runtime.Error
 	err, _ := x.(error)
 	for _, size := range []string{"out of range", "too large", "overflow", "makeslice", "Grow", "Repeat"} {
 		if strings.Contains(text, size) && (err == nil || errors.As(err, &re)) {
-			return &errorFrame{Code: engine.LimitHit, Cause: "the script makes a value that is larger than memory", Hint: lastSeen}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			e := p.limits.Exceeded(engine.LimitMemory, "the script makes a value that is larger than memory")
+			return &errorFrame{Code: e.Code, Cause: e.Cause, Hint: lastSeen + "; " + e.Hint}
 		}
 	}
 	return &errorFrame{Code: engine.Internal, Cause: clean("the evaluator panicked: " + text)}

@@ -184,7 +184,7 @@ func (p *Program) read() {
 	}
 	// Where it has closed its output and lives, it is of no use; but where it is
 	// dying, its exit status says of what, so it is given a moment.
-	grace := time.AfterFunc(time.Second, p.proc.kill)
+	grace := time.AfterFunc(time.Second, func() { p.kill(untrusted(errors.New("nothing more, and lived on"))) })
 	death := p.proc.reap()
 	grace.Stop()
 
