@@ -13,13 +13,14 @@ import (
 func loadAttacks(t *testing.T) []attack {
 	const run = "runbook()\ndef run(node, p):\n    pass\n"
 	files := map[string]string{
-		"ok.star":    "x = 1\n",
-		"self.star":  "load('self.star', 'x')\n",
-		"a.star":     "load('b.star', 'x')\n",
-		"b.star":     "load('a.star', 'x')\n",
-		"large.star": "x = '" + long("x", 256<<10) + "'\n",
-		"plain.txt":  "x = 1\n",
-		"deep.star":  "x = " + long("[", 100_000),
+		"ok.star":      "x = 1\n",
+		"private.star": "load('ok.star', x = '_x')\n",
+		"self.star":    "load('self.star', 'x')\n",
+		"a.star":       "load('b.star', 'x')\n",
+		"b.star":       "load('a.star', 'x')\n",
+		"large.star":   "x = '" + long("x", 256<<10) + "'\n",
+		"plain.txt":    "x = 1\n",
+		"deep.star":    "x = " + long("[", 100_000),
 	}
 	for i := range 120 {
 		files[fmt.Sprintf("many/f%d.star", i)] = fmt.Sprintf("load('many/f%d.star', 'x')\n", i+1)
@@ -38,6 +39,9 @@ func loadAttacks(t *testing.T) []attack {
 	link("../"+filepath.Base(outside)+"/secret.star", "relative.star")
 	link(outside, "folder")
 	link("loop.star", "loop.star")
+	link(outside+"/none.star", "dangling.star")
+	link("folder/secret.star", "swap.star") // within, through a folder that is not
+	link("main51.star", "back.star")        // the runbook that loads it
 	link("/dev/zero", "zero.star")
 	link("/proc/self/environ", "environ.star")
 	if err := syscall.Mkfifo(filepath.Join(dir, "fifo.star"), 0o600); err != nil {
@@ -88,6 +92,27 @@ func loadAttacks(t *testing.T) []attack {
 		{"deep.star", tooDeep},
 		{"many/f0.star", `can have 100 files`},
 		{"nonexistent.star", `no such file`},
+		{"OK.star", `no such file`},
+		{"ok.STAR", `ends in .star`},
+		{"ok.star ", `ends in .star`},
+		{"ok.star/", `ends in .star`},
+		{"ok.star/.star", `not a directory`},
+		{" ok.star", `no such file`},
+		{"%6fk.star", `no such file`},
+		{"file:///etc/x.star", `plain relative path`},
+		{"//repo:x.star", `not absolute`},
+		{"~/x.star", `no such file`},
+		{"$HOME/x.star", `no such file`},
+		{"*.star", `no such file`},
+		{"-.star", `no such file`},
+		{"...star", `no such file`},
+		{".../x.star", `no such file`},
+		{"..", `ends in .star`},
+		{"\\u002e./x.star", `own folder`},
+		{"private.star", `private|underscore|not exported`},
+		{"swap.star", leads},
+		{"dangling.star", leads + `|no such file`},
+		{"back.star", `cycle`},
 	} {
 		main := text(fmt.Sprintf("main%d.star", i), fmt.Sprintf("load('%s', 'x')\n", l.name)+run)
 		out = append(out, attack{name: fmt.Sprintf("load: %.30q", l.name), file: main, want: l.want})

@@ -3,6 +3,7 @@ package script
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -45,7 +46,7 @@ const (
 // TestAttacks checks of each that the controller survives it, that its own
 // memory hardly grows, that it ends in time, and that the error names the limit.
 func TestAttacks(t *testing.T) {
-	all := append(append(append(append(valueAttacks(), builtinAttacks()...), sourceAttacks()...), loadAttacks(t)...), frameAttacks()...)
+	all := append(append(append(append(append(valueAttacks(), builtinAttacks()...), answerAttacks()...), sourceAttacks()...), loadAttacks(t)...), frameAttacks()...)
 	if len(all) < 150 {
 		t.Errorf("%d attacks", len(all))
 	}
@@ -236,7 +237,7 @@ func valueAttacks() []attack {
 	add("index of lists", `|`+overAny, "l = [[0] * 1000] * 100000\nfor i in range(1000):\n    l.index([1] * 1000) if [1] * 1000 in l else 0")
 	add("hash of shared tuples", overTime, dag+"{t: 1}")
 	add("hash of shared tuples in a set", overTime, dag+"set([t])")
-	add("hash of a deep tuple", `|`+tooDeep, "t = ()\nfor _ in range(700000):\n    t = (t,)\n{t: 1}")
+	add("hash of a deep tuple", `|`+overAny, "t = ()\nfor _ in range(700000):\n    t = (t,)\n{t: 1}")
 	add("comparing shared tuples", overAny+`|depth`, dag+"u = t\nt == (u, u)")
 	add("comparing shared lists", `|`+overAny+`|recursion|depth`, "a = [1]\nb = [1]\nfor _ in range(8):\n    a = [a] * 9\n    b = [b] * 9\na == b")
 	add("ordering shared lists", `|`+overAny+`|recursion|depth`, "a = [1]\nb = [1]\nfor _ in range(8):\n    a = [a] * 9\n    b = [b] * 9\na < b")
@@ -299,6 +300,42 @@ func valueAttacks() []attack {
 	add("functions that call two each", overSteps+`|recursively`, "fs = [lambda: 0]\nfor i in range(60):\n    fs.append((lambda f: lambda: f() or f())(fs[-1]))\nfs[-1]()")
 	add("recursion", `recursively`, "def f():\n    f()\nf()")
 	add("recursion through a list", `recursively`, "l = []\ndef f():\n    l[0]()\nl.append(f)\nf()")
+	add("recursion through a dict", `recursively`, "d = {}\nd['f'] = lambda: d['f']()\nd['f']()")
+	add("recursion of two", `recursively`, "l = []\ndef f():\n    l[0]()\ndef g():\n    f()\nl.append(g)\nf()")
+	add("recursion of a function that takes itself", `recursively`, "y = lambda f: f(f)\ny(y)")
+	add("recursion through a key", `recursively`, "def f(x):\n    return max([x], key = f)\nf(1)")
+	add("recursion through a default", `recursively`, "l = []\ndef f(g = lambda: l[0]()):\n    return g()\nl.append(f)\nf()")
+	add("recursion through attempt", `recursively`, "l = []\nf = lambda: attempt(l[0])\nl.append(f)\nf()")
+	add("recursion through retry", `recursively`, "l = []\nf = lambda: retry(2, '0s', l[0])\nl.append(f)\nf()")
+	add("functions made by functions", overAny+`|recursively`, "make = lambda: lambda: 0\nfs = []\nfor _ in range(1 << 40):\n    fs.append(make())")
+	add("a closure over closures", overAny, "f = lambda: 0\nfor i in range(1 << 40):\n    f = (lambda g: lambda: g)(f)")
+	add("sort whose key changes the list", `during iteration|frozen|cannot`, "l = [3, 2, 1]\ndef key(x):\n    l.append(x)\n    return x\nsorted(l, key = key)")
+	add("sort whose key clears the list", `during iteration|frozen|cannot`, "l = [3, 2, 1]\nsorted(l, key = lambda x: l.clear())")
+	add("sort of what cannot be compared", `not implemented|not supported|cannot compare|unsupported`, "sorted([1, 'x', None, [], {}])")
+	add("sort of numbers that are none", "", "sorted([float('nan')] * 100000)")
+	add("sort by keys of a megabyte", overAny, "sorted(range(2000), key = lambda i: 'x' * 1000000 + str(i % 2))")
+	add("sort whose key fails", `division by zero|divi`, "sorted([1], key = lambda x: x // 0)")
+	add("sort of sorts", overAny, "f = lambda l: sorted(l, reverse = True)\nfor _ in range(1000):\n    f(range(1000000))")
+	add("texts that collide", "", "d = {}\nfor a in ['costarring', 'declinate', 'altarage']:\n    for b in ['liquid', 'macallums', 'zinke']:\n        d[a + b] = 1\n        d[b + a] = 1")
+	add("tuples that collide", overAny, "d = {}\nfor i in range(1 << 20):\n    d[(i << 32, 0)] = 1")
+	add("whole floats as keys", overAny, "d = {}\nfor i in range(1 << 20):\n    d[float(i << 32)] = 1")
+	add("numbers that are none as keys", overAny, "d = {}\nfor i in range(1 << 40):\n    d[float('nan')] = i")
+	add("power", `got '\*\*'|want`, "2 ** 1000000000")
+	add("shift to the left by less than nothing", `negative`, "1 << -1")
+	add("shift of a large number", overAny, "n = int('f' * 40000000, 16)\nfor _ in range(1 << 40):\n    n << 511")
+	add("division by nothing", `division by zero`, "1 // 0")
+	add("remainder of nothing", `by zero`, "1 % 0")
+	add("bytes of nothing known", `range`, "bytes([1 << 40])")
+	add("chr beyond any", `range`, "chr(1 << 40)")
+	add("format that asks for a width", `unknown conversion`, "'%*d' % (1000000000, 1)")
+	add("format with a precision", `unknown conversion`, "'%.1000000000f' % 1.0")
+	add("format with a specification", `not supported`, "'{:>1000000000}'.format(1)")
+	add("format with an index beyond any", `not found`, "'{99999999999999999999}'.format(1)")
+	add("a float as text", "", "'%f' % 1e308")
+	add("ranges of ranges", overAny, "[list(range(1000000)) for _ in range(1000)]")
+	add("a comprehension of a dict without end", overAny, "{i: i for i in range(1 << 40)}")
+	add("a comprehension over itself", `during iteration`, "l = [1]\n[l.append(x) for x in l]")
+	add("dicts united", overAny, "d = {0: 0}\nfor i in range(1000):\n    d = d | {j: j for j in range(i * 100000, (i + 1) * 100000)}")
 	add("deep calls of closures", `recursively|500 deep|`+overAny, "f = lambda: [0 for _ in range(100000)]\nfor i in range(600):\n    f = (lambda g: lambda: g())(f)\nf()")
 	return out
 }
@@ -366,6 +403,43 @@ func long(s string, n int) string {
 		b = append(b, s...)
 	}
 	return string(b)
+}
+
+// answerAttacks are by a node: what a probe finds there.
+func answerAttacks() []attack {
+	var out []attack
+	add := func(name, want string, says any, body string) {
+		out = append(out, attack{name: "answer: " + name, body: body, says: says, want: want})
+	}
+	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
+	const look = "f = node.facts()\n"
+	add("of 3 MB", `the result has 3000002 bytes, and a script can take 2097152`, long("x", 3_000_000), look+"print(f)")
+	add("of 2 MB", "", long("x", 2_000_000), look+"print(f)")
+	add("that is large once it is read", overAny, raw("{\"l\":["+long("{},", 600_000)+"{}]}"), "l = [node.facts().l for _ in range(1000)]")
+	add("with a million members", "", raw("["+long("1,", 900_000)+"1]"), look+"len(f)")
+	add("with a hundred thousand fields", "", raw("{"+listed(100_000, `"k%d":1,`)+`"z":1}`), look+"expect(f.z == 1, 'z')")
+	add("with empty objects", overAny, raw("["+long("{},", 600_000)+"{}]"), "l = [node.facts() for _ in range(1000)]")
+	add("nested 63 deep", "", raw(long(`{"a":`, 62)+"1"+long("}", 62)), look+"print(f.a.a.a)")
+	add("nested 64 deep", `nested more than 64 deep`, raw(long(`{"a":`, 64)+"1"+long("}", 64)), look+"f.a")
+	add("nested 5,000 deep", `nested more than 64 deep`, raw(long(`[`, 5000)+long("]", 5000)), look+"f")
+	add("nested 60,000 deep", `exceeded max depth`, raw(long(`{"a":`, 60_000)+"1"+long("}", 60_000)), look+"f.a")
+	add("nested in a text", "", map[string]any{"a": long("{", 100_000) + `\"`}, look+"expect(len(f.a) == 100002, f.a)")
+	add("with a large number", "", raw(`{"n":`+long("9", 99)+`}`), look+"f.n")
+	add("with a larger number", `a number is out of range`, raw(`{"n":`+long("9", 400)+`}`), look+"f.n")
+	add("with a number of a megabyte", `a number is out of range`, raw(`{"n":`+long("9", 1_000_000)+`}`), look+"f.n")
+	add("with a float beyond any", `a number is out of range`, raw(`{"n":1e400}`), look+"f.n")
+	add("with a float beyond any in its middle", `out of range`, raw(`{"n":-1.`+long("0", 90)+`e999999999}`), look+"f.n")
+	add("with a field twice", "", raw(`{"a":1,"a":2}`), look+"f.a")
+	add("with fields that are methods", "", raw(`{"Attr":1,"__class__":2,"":3,"a b":4}`), look+"f[''] + f['a b']")
+	add("with what moves the cursor", "", map[string]any{"a": "\x1b[2J\r\x00\u202e\u009b", "\x1b[31m": 1}, look+"print(f.a)\nprint(f)\nprint('%r' % f)")
+	add("that is printed as it is", "", "\x1b]0;x\x07\n\n\r|", look+"print(f)")
+	add("that an error tells", `\\x1b\[2J`, map[string]any{"a": "\x1b[2J"}, look+"fail(f.a)")
+	add("whose fields an error tells", `has no \.b`, map[string]any{"\x1b[31m": 1}, look+"f.b")
+	add("with a key that an error tells", `key "\\x1b`, map[string]any{"a": "\x1b[2J"}, look+"{}[f.a]")
+	add("that becomes an argument", `want a prefix .*\\x1b`, map[string]any{"a": "\x1b[2J"}, look+"node.route.add(dst = f.a)")
+	add("that is no text", "", raw(`{"a":"\ud800\udfff\udc00"}`), look+"print(f.a)")
+	add("that is not JSON", `invalid character`, raw(`{"a":`+"\x00}"), look)
+	return out
 }
 
 // sourceAttacks are on the scanner, the parser, the resolver and the compiler.

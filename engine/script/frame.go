@@ -104,7 +104,7 @@ var errFrameSize = fmt.Errorf("more than %d MB in one message", maxFrame>>20)
 
 // encode returns f as it goes over the pipe.
 func (f frame) encode() ([]byte, error) {
-	b := bytes.NewBuffer(make([]byte, 4, 512))
+	b := bytes.NewBuffer(make([]byte, 4, 512+len(f.Value)+len(f.Text)))
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(f); err != nil {

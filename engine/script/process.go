@@ -95,7 +95,11 @@ func (p *process) send(f frame) error {
 		return err
 	}
 	p.mu.Lock()
-	p.queue = append(p.queue, b...)
+	if p.queue == nil {
+		p.queue = b
+	} else {
+		p.queue = append(p.queue, b...)
+	}
 	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:

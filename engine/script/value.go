@@ -249,7 +249,10 @@ func fromNumber(n json.Number) (starlark.Value, error) {
 		}
 	}
 	f, err := n.Float64()
-	return starlark.Float(f), err
+	if err != nil {
+		return nil, errors.New("a number is out of range")
+	}
+	return starlark.Float(f), nil
 }
 
 // toGo is the reverse of fromGo, for arguments that can be any JSON.
