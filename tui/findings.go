@@ -24,9 +24,9 @@ func Findings(w io.Writer, found []lint.Finding, format string, s Style) error {
 			if lint.Rules[f.Rule].Level == lint.Error {
 				colour = red
 			}
-			fmt.Fprintf(w, "%s:%d:%d: %s: %s (%s)\n", f.File, f.Line, f.Col, s.wrap(colour, level), f.Text, f.Rule)
+			fmt.Fprintf(w, "%s:%d:%d: %s: %s (%s)\n", shown(f.File), f.Line, f.Col, s.wrap(colour, level), shown(f.Text), f.Rule)
 			if f.Hint != "" {
-				fmt.Fprintf(w, "  hint: %s\n", f.Hint)
+				fmt.Fprintf(w, "  hint: %s\n", shown(f.Hint))
 			}
 		}
 		return nil

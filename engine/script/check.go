@@ -164,16 +164,18 @@ func (b *binding) check(args []lint.Argument) []string {
 	given := map[string]bool{}
 	spread := false
 	op := reflect.New(b.typ).Elem()
-	for i, a := range args {
+	positional := 0
+	for _, a := range args {
 		name := a.Name
 		switch {
 		case a.Spread:
 			spread = true
 			continue
-		case name == "" && i >= len(b.args):
+		case name == "" && positional >= len(b.args):
 			return append(wrong, fmt.Sprintf("takes %d arguments (%s), got %d", len(b.args), strings.Join(b.names, ", "), len(args)))
 		case name == "":
-			name = b.names[i]
+			name = b.names[positional]
+			positional++
 		}
 		n := slices.Index(b.names, name)
 		switch {
@@ -224,6 +226,8 @@ func literalValue(v any) starlark.Value {
 		return starlark.Float(v)
 	case *big.Int:
 		return starlark.MakeBigInt(v)
+	case lint.Function:
+		return new(starlark.Function) // of which only the type is looked at
 	case lint.List:
 		var elems []starlark.Value
 		for _, e := range v {

@@ -112,6 +112,7 @@ func TestCheckAgreesWithRuns(t *testing.T) {
 			}
 			failing++
 			if len(errs) == 0 || !errors.As(runErr, &e) {
+				t.Logf("not found beforehand: %.120v", runErr)
 				continue
 			}
 			foreseen++
@@ -123,7 +124,7 @@ func TestCheckAgreesWithRuns(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d errors of runs are found beforehand", foreseen, failing)
-	if foreseen*2 < failing {
+	if foreseen*100 < failing*85 {
 		t.Errorf("only %d of %d errors of runs are found beforehand", foreseen, failing)
 	}
 }

@@ -127,8 +127,7 @@ func arguments(n *syntax.CallExpr) []Argument {
 		switch e := x.(type) {
 		case *syntax.UnaryExpr:
 			if e.Op == syntax.STAR || e.Op == syntax.STARSTAR {
-				a.Spread = true
-				out = append(out, a)
+				out = append(out, spread(e.X)...)
 				continue
 			}
 		case *syntax.BinaryExpr:
@@ -142,11 +141,40 @@ func arguments(n *syntax.CallExpr) []Argument {
 	return out
 }
 
+// spread are the arguments that *x or **x comes to, where x is written there.
+func spread(x syntax.Expr) []Argument {
+	var out []Argument
+	switch x := x.(type) {
+	case *syntax.ListExpr:
+		for _, e := range x.List {
+			a := Argument{}
+			a.Literal, a.Known = literal(e)
+			out = append(out, a)
+		}
+		return out
+	case *syntax.DictExpr:
+		for _, e := range x.List {
+			entry := e.(*syntax.DictEntry)
+			name, isText := stringOf(entry.Key)
+			if !isText || name == "" {
+				return []Argument{{Spread: true}}
+			}
+			a := Argument{Name: name}
+			a.Literal, a.Known = literal(entry.Value)
+			out = append(out, a)
+		}
+		return out
+	}
+	return []Argument{{Spread: true}}
+}
+
 // literal is the value of x, if it is written there.
 func literal(x syntax.Expr) (any, bool) {
 	switch x := x.(type) {
 	case *syntax.ParenExpr:
 		return literal(x.X)
+	case *syntax.LambdaExpr:
+		return Function{}, true
 	case *syntax.ListExpr:
 		return listOf(x.List)
 	case *syntax.TupleExpr:

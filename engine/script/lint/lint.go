@@ -95,7 +95,7 @@ type Language struct {
 // Argument is one argument of a call.
 type Argument struct {
 	Name    string // "" by position
-	Literal any    // string, int64, *big.Int, float64, bool, List, Dict, nil for None; see Known
+	Literal any    // string, int64, *big.Int, float64, bool, List, Dict, Function, nil for None; see Known
 	Known   bool   // Literal is its value
 	Spread  bool   // *args or **kwargs: any others may be in it
 }

@@ -3,6 +3,7 @@ package lint
 import (
 	"math/big"
 	"slices"
+	"strings"
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/syntax"
@@ -13,6 +14,9 @@ type (
 	List []any
 	Dict []Entry
 )
+
+// Function is the value of a lambda: all that is known of it is that it is no other value.
+type Function struct{}
 
 // Entry is one entry of a Dict.
 type Entry struct{ Key, Value any }
@@ -144,7 +148,9 @@ func (c *checker) frozen() {
 			switch n := n.(type) {
 			case *syntax.CallExpr:
 				dot, ok := n.Fn.(*syntax.DotExpr)
-				if ok && slices.Contains(changing, dot.Name.Name) && made[binding(dot.X)] == "list" {
+				if op, ofNode := c.path(n.Fn); ofNode {
+					c.shared(n, op)
+				} else if ok && slices.Contains(changing, dot.Name.Name) && made[binding(dot.X)] == "list" {
 					c.add(n.Lparen, "frozen", hint, "%s: cannot %s to frozen list", dot.Name.Name, dot.Name.Name)
 				} else if ok && slices.Contains(changing, dot.Name.Name) && made[binding(dot.X)] == "dict" {
 					c.add(n.Lparen, "frozen", hint, "%s: cannot change a frozen dict", dot.Name.Name)
@@ -161,6 +167,14 @@ func (c *checker) frozen() {
 				}
 			}
 		})
+	}
+}
+
+// shared finds a change of what the node is said to be: of node.vars.update, say, as op.
+func (c *checker) shared(n *syntax.CallExpr, op string) {
+	field, method, _ := strings.Cut(op, ".")
+	if (field == "vars" || field == "groups") && slices.Contains(changing, method) {
+		c.add(n.Lparen, "frozen", "", "node.%s cannot be changed", field)
 	}
 }
 
