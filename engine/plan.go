@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -19,10 +20,23 @@ type Source struct {
 }
 
 // Hash identifies the text of s, whatever folder it lies in.
-func (s Source) Hash() string {
+func (s Source) Hash() string { return hash(s.Files) }
+
+// Says identifies the text of s, also where its main file has another name.
+func (s Source) Says() string {
+	files := maps.Clone(s.Files)
+	main := filepath.Base(s.Main)
+	if text, ok := files[main]; ok {
+		delete(files, main)
+		files[""] = text
+	}
+	return hash(files)
+}
+
+func hash(files map[string]string) string {
 	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
-		sum := sha256.Sum256([]byte(s.Files[name]))
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		sum := sha256.Sum256([]byte(files[name]))
 		h.Write([]byte(name + "\x00"))
 		h.Write(sum[:])
 	}

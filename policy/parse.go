@@ -51,7 +51,7 @@ func Parse(path string, text []byte) (*Policy, error) {
 		"operations":           r.operations,
 		"windows":              r.windows,
 		"freezes":              r.each(r.freeze),
-		"confirm":              func(f field) error { return r.texts(f, &r.p.confirm) },
+		"confirm":              func(f field) error { return r.patterns(f, &r.p.confirm) },
 		"untouched":            r.each(r.quota),
 		"forbid_repeat_anyway": func(f field) error { return r.flag(f, &r.p.ForbidRepeat) },
 		"require_reason":       func(f field) error { return r.flag(f, &r.p.RequireReason) },
@@ -66,6 +66,9 @@ func (r reader) limits(f field) error {
 	list, err := r.Mapping(f.Value, "limits")
 	if err != nil {
 		return err
+	}
+	if len(list) == 0 {
+		return yamlfile.Invalid(f.Pos, "leave it out, or say what is limited: nodes: 50", "limits has no entry: it would limit nothing")
 	}
 	r.p.Limits = engine.Limits{}
 	for _, f := range list {
@@ -176,10 +179,7 @@ func (r reader) window(what string, n ast.Node) error {
 		},
 		"from": clock(&w.from),
 		"to":   clock(&w.to),
-		"zone": r.text(func(s string) (err error) {
-			w.zone, err = time.LoadLocation(s)
-			return err
-		}, given),
+		"zone": r.text(zoned(&w.zone), given),
 	})
 	switch {
 	case err != nil:
@@ -203,10 +203,7 @@ func (r reader) freeze(what string, n ast.Node) error {
 	}
 	err := r.Fields(n, what, handlers{
 		"from": keep(&from), "to": keep(&to), "why": keep(&f.why),
-		"zone": r.text(func(s string) (err error) {
-			zone, err = time.LoadLocation(s)
-			return err
-		}, given),
+		"zone": r.text(zoned(&zone), given),
 	})
 	if err != nil {
 		return err

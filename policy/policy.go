@@ -77,13 +77,13 @@ type quota struct {
 // Set is all policies that apply. An empty one allows everything.
 type Set []*Policy
 
-// Find reads the policies that apply: the machine's, the one beside the
-// inventory (a file; "" has none), and those that flags name, which must be there.
+// Find reads the policies that apply: the machine's, the one beside the inventory (a
+// file; "" has none; where it is a link, also the one beside what that leads to), and those that flags name, which must be there.
 func Find(inventory string, flags []string) (Set, error) {
 	var out Set
 	optional := []string{SystemFile}
 	if inventory != "" {
-		optional = append(optional, filepath.Join(filepath.Dir(inventory), FileName))
+		optional = append(optional, beside(inventory)...)
 	}
 	for _, p := range optional {
 		policy, err := Load(p)
@@ -105,6 +105,21 @@ func Find(inventory string, flags []string) (Set, error) {
 		out = append(out, policy)
 	}
 	return out, nil
+}
+
+// beside is where policies of an inventory may lie.
+func beside(inventory string) []string {
+	out := []string{filepath.Join(filepath.Dir(inventory), FileName)}
+	real, err := filepath.EvalSymlinks(inventory)
+	if err != nil {
+		return out // reading it says so
+	}
+	here, err := os.Stat(filepath.Dir(inventory))
+	there, err2 := os.Stat(filepath.Dir(real))
+	if err == nil && err2 == nil && os.SameFile(here, there) {
+		return out
+	}
+	return append(out, filepath.Join(filepath.Dir(real), FileName))
 }
 
 // absent reports whether there is nothing at path. A link that leads nowhere is

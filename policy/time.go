@@ -77,6 +77,17 @@ func clockTime(s string) (time.Duration, error) {
 	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, nil
 }
 
+// zoned returns what reads the name of a time zone.
+func zoned(to **time.Location) func(string) error {
+	return func(name string) (err error) {
+		if name == "Local" {
+			return fmt.Errorf("want a time zone such as Europe/Berlin, got %q: it is another for everybody who runs this", name)
+		}
+		*to, err = time.LoadLocation(name)
+		return err
+	}
+}
+
 // moment reads a day or a day and time. The end of a freeze that names a day is the end of that day.
 func moment(s string, zone *time.Location, end bool) (time.Time, error) {
 	if t, err := time.ParseInLocation("2006-01-02", s, zone); err == nil {

@@ -19,7 +19,9 @@ package rehearse
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -34,7 +36,7 @@ import (
 )
 
 // Suffix is how the name of a test file ends.
-const Suffix = "_test.star"
+const Suffix = script.TestSuffix
 
 // Result is how one test ended.
 type Result struct {
@@ -66,7 +68,9 @@ func (r Report) Failed() int {
 // Find returns the test files in or below dir, or the file itself, in order.
 func Find(path string) ([]string, error) {
 	info, err := os.Stat(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, engine.Invalid.Errorf("%s: there is no such file", path)
+	} else if err != nil {
 		return nil, engine.Invalid.Errorf("%w", err)
 	}
 	if !info.IsDir() {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +22,7 @@ func checkCommand(stop stopper) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check FILE…",
 		Short: "Find what is wrong with runbooks without running them",
-		Long: `Find what is wrong with runbooks without running them: unknown names,
+		Long: `Find what is wrong with runbooks, and with their tests, without running them: unknown names,
 operations and arguments, literals of the wrong type, what is never used, loops
 over disruptive operations, retries without a bound. What a run would end with
 is an error (exit code 1), the rest a warning.`,
@@ -30,19 +33,9 @@ is an error (exit code 1), the rest a warning.`,
 			if err := oneOf("--format", format, "text", "json", "sarif"); err != nil {
 				return err
 			}
-			var found []lint.Finding
-			seen := map[lint.Finding]bool{}
-			for _, f := range files {
-				here, err := script.Check(ctx, script.Config{Ops: builtins.Operations}, engine.Source{Main: f})
-				if err != nil {
-					return err
-				}
-				for _, f := range here {
-					if !seen[f] { // a file that two of them load
-						seen[f] = true
-						found = append(found, f)
-					}
-				}
+			found, err := checkAll(ctx, files)
+			if err != nil {
+				return err
 			}
 			if err := tui.Findings(os.Stdout, found, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
@@ -58,6 +51,40 @@ is an error (exit code 1), the rest a warning.`,
 	c.Flags().StringVar(&format, "format", "text", "text, json or sarif")
 	c.Flags().BoolVar(&strict, "strict", false, "exit with 1 for warnings too")
 	return c
+}
+
+// checkAll checks files. One that another of them loads is checked with that, as no runbook of its own.
+func checkAll(ctx context.Context, files []string) ([]lint.Finding, error) {
+	each, loads := make([][]lint.Finding, len(files)), make([][]string, len(files))
+	for i, f := range files {
+		var err error
+		if each[i], loads[i], err = script.Check(ctx, script.Config{Ops: builtins.Operations}, engine.Source{Main: f}); err != nil {
+			return nil, err
+		}
+	}
+	withAnother := func(i int) bool {
+		for j := range files {
+			back := slices.Contains(loads[i], filepath.Clean(files[j])) // of two that load each other, one is checked
+			if slices.Contains(loads[j], filepath.Clean(files[i])) && (!back || j < i) {
+				return true
+			}
+		}
+		return false
+	}
+	var out []lint.Finding
+	seen := map[lint.Finding]bool{}
+	for i := range files {
+		if withAnother(i) {
+			continue
+		}
+		for _, f := range each[i] {
+			if !seen[f] { // a file that two of them load
+				seen[f] = true
+				out = append(out, f)
+			}
+		}
+	}
+	return out, nil
 }
 
 func fmtCommand(stop stopper) *cobra.Command {
@@ -83,7 +110,7 @@ func fmtCommand(stop stopper) *cobra.Command {
 					continue
 				}
 				differs = true
-				fmt.Println(f)
+				fmt.Println(tui.Line(f))
 				if only {
 					continue
 				}

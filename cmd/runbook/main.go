@@ -36,6 +36,7 @@ func main() {
 	case isAgent():
 		program.Main()
 	}
+	os.Unsetenv("ZONEINFO") //nolint:errcheck // the time zones of a policy are not the operator's to say
 	// It lives for seconds and keeps little: collecting its garbage less often
 	// costs some memory for each node, and saves a good part of its work.
 	debug.SetGCPercent(300)

@@ -59,7 +59,7 @@ func runScripts(t *testing.T, dir string) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers, "newest": newest, "dumps": dumps},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers, "newest": newest, "dumps": dumps, "odd": odd, "escape": escape},
 	})
 }
 
@@ -106,7 +106,7 @@ func binary(ts *testscript.TestScript) string {
 
 // environment is what runbook sees of the script's.
 func environment(ts *testscript.TestScript) (env []string) {
-	for _, k := range []string{"HOME", "XDG_STATE_HOME", "PATH", "NO_COLOR", "TMPDIR", "RUNBOOK_LAB", "RUNBOOK_INVENTORY"} {
+	for _, k := range []string{"HOME", "XDG_STATE_HOME", "PATH", "NO_COLOR", "TMPDIR", "RUNBOOK_LAB", "RUNBOOK_INVENTORY", "USER", "LOGNAME"} {
 		if v := ts.Getenv(k); v != "" {
 			env = append(env, k+"="+v)
 		}
@@ -124,6 +124,16 @@ func newest(ts *testscript.TestScript, _ bool, args []string) {
 	var runs []struct{ Run string }
 	ts.Check(json.Unmarshal(out.Bytes(), &runs))
 	ts.Setenv(args[0], runs[0].Run)
+}
+
+// escape sets a variable to what clears the terminal: escape NAME
+func escape(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], "\x1b[2J") }
+
+// odd sets a variable to the name of a copy of a file that would clear the terminal: odd NAME FILE
+func odd(ts *testscript.TestScript, _ bool, args []string) {
+	const name = "odd\x1b[2J.star"
+	ts.Check(os.WriteFile(ts.MkAbs(name), []byte(ts.ReadFile(args[1])), 0o600))
+	ts.Setenv(args[0], name)
 }
 
 // dumps writes all that the kernels of the standing lab's nodes hold to a file,

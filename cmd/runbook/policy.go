@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,10 +20,11 @@ import (
 
 // operator is who runs this program, as policies and records name them.
 func operator() string {
-	if u, err := user.Current(); err == nil {
+	id := strconv.Itoa(os.Getuid())
+	if u, err := user.LookupId(id); err == nil { // not user.Current, which falls back on $USER
 		return u.Username
 	}
-	return "?"
+	return "uid " + id
 }
 
 // obey holds the run to the policies. What they forbid of every run is refused at once.
@@ -49,23 +51,27 @@ func (s *session) obey(f fleetFlags) error {
 	return nil
 }
 
-// questions decides who is asked about which node, and refuses a run that may not begin.
-func (s *session) questions(p *engine.Plan, f runFlags) error {
-	policies := s.fleet.policies
-	if f.unattended {
-		switch {
-		case len(policies) == 0:
-			return &engine.Error{
-				Code: engine.Invalid, Cause: "--unattended needs a policy, and there is none", Left: engine.NothingChanged,
-				Hint: "a policy says what may be done while nobody looks: policy.yaml beside the inventory, or --policy FILE",
-			}
-		case runtime.GOOS != "linux":
-			return engine.Invalid.Errorf("--unattended needs Linux: nothing bounds the memory of a runbook on %s", runtime.GOOS)
+// start refuses a run that may not begin, whatever it would do.
+func (s *session) start(f runFlags) error {
+	switch policies := s.fleet.policies; {
+	case !f.unattended:
+	case len(policies) == 0:
+		return &engine.Error{
+			Code: engine.Invalid, Cause: "--unattended needs a policy, and there is none", Left: engine.NothingChanged,
+			Hint: "a policy says what may be done while nobody looks: policy.yaml beside the inventory, or --policy FILE",
 		}
+	case runtime.GOOS != "linux":
+		return engine.Invalid.Errorf("--unattended needs Linux: nothing bounds the memory of a runbook on %s", runtime.GOOS)
 	}
-	if err := policies.Reason(f.reason); err != nil {
+	if err := s.fleet.policies.Reason(f.reason); err != nil {
 		return err
 	}
+	return nil
+}
+
+// questions decides who is asked about which node, and refuses changes that may not be made now.
+func (s *session) questions(p *engine.Plan, f runFlags) error {
+	policies := s.fleet.policies
 	if p.Changes() == 0 {
 		return nil
 	}
@@ -137,9 +143,9 @@ func policyCommand() *cobra.Command {
 				return nil
 			}
 			for _, p := range policies {
-				fmt.Println(p.Path)
+				fmt.Println(tui.Line(p.Path))
 				for _, l := range p.Describe() {
-					fmt.Println("  " + l)
+					fmt.Println("  " + tui.Line(l))
 				}
 			}
 			fmt.Println("limits, at most:")
@@ -150,7 +156,7 @@ func policyCommand() *cobra.Command {
 				}
 			}
 			if err := policies.Now(time.Now()); err != nil {
-				fmt.Println("no change may be made now: " + err.Cause)
+				fmt.Println("no change may be made now: " + tui.Line(err.Cause))
 				return nil
 			}
 			fmt.Println("a change may be made now")

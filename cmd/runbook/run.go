@@ -78,6 +78,9 @@ func runCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			defer s.close()
+			if err := s.start(f); err != nil {
+				return err
+			}
 			return s.recorded("run", func() (map[string]engine.NodeState, error) {
 				p, err := s.predict(planning)
 				if err != nil {
@@ -120,6 +123,9 @@ func applyCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			defer s.close()
+			if err := s.start(f); err != nil {
+				return err
+			}
 			return s.recorded("apply", func() (map[string]engine.NodeState, error) {
 				now, err := s.predict(planning)
 				if err != nil {
@@ -281,7 +287,7 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 	r := engine.Reservation{
 		Quotas: s.fleet.policies.Quotas(s.fleet.all),
-		Run:    s.run.ID, Path: p.Source.Main, Hash: p.Source.Hash(), Inventory: p.Inventory, Changes: p.Changes(), Limits: s.run.Limits(),
+		Run:    s.run.ID, Path: p.Source.Main, Hash: p.Source.Says(), Inventory: resolved(p.Inventory), Changes: p.Changes(), Limits: s.run.Limits(),
 	}
 	if r.Changes == 0 || s.undoes != "" { // what takes a change back is never refused for what was done before
 		return nil
@@ -299,10 +305,7 @@ func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 		}
 	}
 	if path, err := filepath.Abs(r.Path); err == nil {
-		r.Path = path
-	}
-	if path, err := filepath.EvalSymlinks(r.Path); err == nil {
-		r.Path = path
+		r.Path = resolved(path)
 	}
 	hour, err := s.run.Journal.Reserve(ctx, r)
 	if err != nil {
@@ -312,6 +315,15 @@ func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 	}
 	s.hour = hour
 	return nil
+}
+
+// resolved is the absolute path of a file without the links in it: one that is reached by another
+// path is the same. What is none, such as the lab or what is gone, keeps its name.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil && filepath.IsAbs(path) {
+		return real
+	}
+	return path
 }
 
 // used is what the run has used of its limits, those of the hour included.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,7 +93,8 @@ func (m machine) asUser() []string {
 	if m.uid == 0 {
 		return nil
 	}
-	return []string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}
+	id := strconv.Itoa(int(m.uid))
+	return []string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups"}
 }
 
 const (
@@ -259,5 +261,26 @@ func TestBrokenSystemPolicyStopsEverything(t *testing.T) {
 	}
 	if _, now, _ := m.runbook(t, nil, "runs"); now != runs || runs == "" {
 		t.Errorf("the runs that are recorded were\n%s\nand are\n%s", runs, now)
+	}
+}
+
+// Somebody whom the machine does not know by name is nobody whom a policy names, whatever the environment says.
+func TestOperatorIsNotWhoTheEnvironmentSays(t *testing.T) {
+	m := newMachine(t)
+	integration.Need(t, "setpriv")
+	m.uid = 54321 // whom no file names
+	m.write(t, "book.star", threeNodes)
+	m.write(t, "etc/runbook/policy.yaml", "operations: [{allow: \"*\", users: [root, ann]}]\n")
+	if err := os.MkdirAll(filepath.Join(m.dir, "state"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(m.dir, "state"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"root", "ann"} {
+		exit, stdout, stderr := m.runbook(t, []string{"USER=" + name, "LOGNAME=" + name, "HOME=" + m.dir}, "run", "--yes", "--lab", "1", "book.star")
+		if want := regexp.MustCompile(`uid 54321 may not have route.add on node-1 \(policy ` + systemFile + `\)`); exit != 3 || !want.MatchString(stdout) {
+			t.Errorf("USER=%s: exit %d\n%s%s", name, exit, stdout, stderr)
+		}
 	}
 }

@@ -85,14 +85,14 @@ func tellTest(r rehearse.Result) {
 		fmt.Println("    | " + tui.Line(line))
 	}
 	if r.Err == nil {
-		fmt.Printf("ok    %s: %s (%s)\n", r.File, r.Name, r.Took.Round(time.Millisecond))
+		fmt.Printf("ok    %s: %s (%s)\n", tui.Line(r.File), r.Name, r.Took.Round(time.Millisecond))
 		return
 	}
 	where := r.File
 	if r.Name != "" {
 		where += ": " + r.Name
 	}
-	fmt.Printf("FAIL  %s\n%s\n", where, style.Error(r.Err))
+	fmt.Printf("FAIL  %s\n%s\n", tui.Line(where), style.Error(r.Err))
 }
 
 func showCoverage(c script.Coverage, missed bool) {
@@ -106,10 +106,10 @@ func showCoverage(c script.Coverage, missed bool) {
 				not = append(not, l)
 			}
 		}
-		fmt.Printf("%s: %d of %d lines reached (%d%%)\n", file, reached, len(lines), 100*reached/max(1, len(lines)))
+		fmt.Printf("%s: %d of %d lines reached (%d%%)\n", tui.Line(file), reached, len(lines), 100*reached/max(1, len(lines)))
 		if missed {
 			for _, l := range not {
-				fmt.Printf("  %s:%d\n", file, l)
+				fmt.Printf("  %s:%d\n", tui.Line(file), l)
 			}
 		}
 	}

@@ -48,6 +48,9 @@ func undoCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			defer s.close()
+			if err := s.start(f); err != nil {
+				return err
+			}
 			s.source, s.undoes = engine.Source{Main: "undo of " + run.ID}, run.ID
 			if len(force) > 0 {
 				s.params = map[string]string{forcedParam: strings.Join(force, ",")}

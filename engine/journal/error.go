@@ -18,7 +18,9 @@ import (
 func failure(path string, err error) *engine.Error {
 	e := &engine.Error{Code: engine.Internal, Err: err}
 	var ours *engine.Error
-	if errors.As(err, &ours) {
+	if errors.As(err, &ours) && ours.Code == engine.LimitHit { // it is not about the journal
+		return ours
+	} else if ours != nil {
 		e.Code, e.Cause, e.Hint = ours.Code, ours.Cause, ours.Hint
 	} else {
 		e.Cause, e.Hint = explain(path, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -20,48 +21,42 @@ import (
 // This file is how a runbook is checked that is not run. That reads it, and so is
 // done by an evaluator.
 
-// Check finds what is wrong with the runbook src.Main and all that it loads,
-// without running it: only its top level is executed, as for every use of it.
-// The error is about checking, not about the runbook.
-func Check(ctx context.Context, cfg Config, src engine.Source) ([]lint.Finding, error) {
-	done, err := once(ctx, cfg, src, frame{Type: tCheck})
+// Check finds what is wrong with the runbook or test file src.Main and all that it
+// loads, without running it: only its top level is executed, as for every use of it.
+// loads are the paths of the files that it loads. The error is about checking, not about the runbook.
+func Check(ctx context.Context, cfg Config, src engine.Source) (found []lint.Finding, loads []string, err error) {
+	done, read, err := once(ctx, cfg, src, frame{Type: tCheck})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var found []lint.Finding
 	if err := json.Unmarshal(done.Value, &found); err != nil {
-		return nil, engine.Internal.Errorf("the evaluator's findings: %w", err)
+		return nil, nil, engine.Internal.Errorf("the evaluator's findings: %w", err)
 	}
 	for i, f := range found {
 		if _, known := lint.Rules[f.Rule]; !known {
-			return nil, engine.Internal.Errorf("the evaluator knows a rule %q", clean(f.Rule))
+			return nil, nil, engine.Internal.Errorf("the evaluator knows a rule %q", clean(f.Rule))
 		}
 		found[i].File, found[i].Text, found[i].Hint = clean(f.File), clean(f.Text), clean(f.Hint)
 	}
-	return found, nil
+	for name := range read.Files {
+		if name != filepath.Base(src.Main) {
+			loads = append(loads, filepath.Join(filepath.Dir(src.Main), filepath.FromSlash(name)))
+		}
+	}
+	return found, loads, nil
 }
 
-// once starts an evaluator for one thing that is done with a runbook.
-func once(ctx context.Context, cfg Config, src engine.Source, first frame) (frame, error) {
+// once starts an evaluator for one thing that is done with a runbook. read is what was read for it.
+func once(ctx context.Context, cfg Config, src engine.Source, first frame) (done frame, read engine.Source, err error) {
 	p, err := prepare(cfg, src)
 	if err != nil {
-		return frame{}, err
+		return frame{}, src, err
 	}
 	defer p.Close()
 	defer p.tree.close()
 	first.Name, first.Dir = p.tree.main(), p.tree.dir()
-	r, dead := p.open(src.Main, "")
-	if dead != nil {
-		return frame{}, dead
-	}
-	done, failed := p.converse(ctx, r, first, p.supply())
-	switch {
-	case failed != nil:
-		return frame{}, failed
-	case done.Err != nil:
-		return frame{}, done.Err.scriptError(r.pos)
-	}
-	return done, nil
+	done, err = p.first(ctx, first)
+	return done, p.Source(), err
 }
 
 // check is the evaluator's side of [Check].
@@ -74,7 +69,12 @@ func (ev *evaluator) check(t *thread, f frame) {
 			return err
 		}
 		if !slices.ContainsFunc(found, func(f lint.Finding) bool { return lint.Rules[f.Rule].Level == lint.Error }) {
-			if _, _, _, err := l.main(); err != nil {
+			if strings.HasSuffix(l.name, TestSuffix) {
+				_, _, err = l.tests()
+			} else {
+				_, _, _, err = l.main()
+			}
+			if err != nil {
 				found = append(found, atLoad(l, failure(err)))
 			}
 		}
@@ -98,7 +98,7 @@ func (ev *evaluator) lintAll(l *loader, t *thread) ([]lint.Finding, error) {
 		if err != nil {
 			return nil, invalid(l.shown(name), "%s", err)
 		}
-		here, loads := lint.File(ev.language(l), l.shown(name), answer.Text, name == l.name, dialect)
+		here, loads := lint.File(ev.language(l), l.shown(name), answer.Text, name == l.name && !strings.HasSuffix(name, TestSuffix), dialect)
 		found = append(found, here...)
 		for _, n := range loads {
 			if !seen[n] {

@@ -18,7 +18,7 @@ import (
 
 func checkText(t *testing.T, text string) []lint.Finding {
 	t.Helper()
-	found, err := Check(context.Background(), Config{Ops: testOps}, engine.Source{Main: "books/main.star", Files: map[string]string{"main.star": text}})
+	found, _, err := Check(context.Background(), Config{Ops: testOps}, engine.Source{Main: "books/main.star", Files: map[string]string{"main.star": text}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 // Format returns the text of the file src.Main in buildifier's style. It says what
 // it said, and has each of its comments; formatted again it stays as it is.
 func Format(ctx context.Context, cfg Config, src engine.Source) (string, error) {
-	done, err := once(ctx, cfg, src, frame{Type: tFormat})
+	done, _, err := once(ctx, cfg, src, frame{Type: tFormat})
 	return done.Text, err
 }
 

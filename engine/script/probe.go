@@ -17,7 +17,7 @@ type Sandbox struct {
 
 // Probe starts an evaluator that tries what it must not be able to do.
 func Probe(ctx context.Context, cfg Config) (*Sandbox, error) {
-	done, err := once(ctx, cfg, engine.Source{Main: "probe.star", Files: map[string]string{"probe.star": ""}}, frame{Type: tProbe})
+	done, _, err := once(ctx, cfg, engine.Source{Main: "probe.star", Files: map[string]string{"probe.star": ""}}, frame{Type: tProbe})
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,9 @@ import (
 // TestPrefix is what the operations begin with that a test has, as t.…: "t.run".
 const TestPrefix = "t."
 
+// TestSuffix is how the names of test files end.
+const TestSuffix = "_test.star"
+
 // Tests is a test file in an evaluator.
 type Tests struct {
 	*Program
@@ -104,32 +107,10 @@ func (ev *evaluator) loadTests(t *thread, f frame) {
 	l := newLoader(t, f.Dir, f.Name)
 	var done frame
 	done.Err = t.guard(func() error {
-		globals, err := l.load(l.name, "")
+		tests, names, err := l.tests()
 		if err != nil {
 			return err
 		}
-		var tests []*starlark.Function
-		names := map[*starlark.Function]string{} // a function that has two names is one test
-		for _, name := range globals.Keys() {
-			v := globals[name]
-			fn, ok := v.(*starlark.Function)
-			if !strings.HasPrefix(name, "test_") || !ok {
-				continue
-			}
-			if fn.NumParams() != 1 || fn.NumKwonlyParams() > 0 || fn.HasVarargs() || fn.HasKwargs() {
-				return invalid(fn.Position().String(), "%s must have one parameter: def %s(t)", name, name)
-			}
-			if names[fn] == "" {
-				tests = append(tests, fn)
-				names[fn] = name
-			}
-		}
-		if len(tests) == 0 {
-			e := invalid(l.shown(l.name)+":1:1", "there is no test in this file")
-			e.Hint = "def test_something(t): is one"
-			return e
-		}
-		slices.SortStableFunc(tests, func(a, b *starlark.Function) int { return int(a.Position().Line - b.Position().Line) })
 		var list []testFrame
 		ev.tests = map[string]*starlark.Function{}
 		for _, fn := range tests {
@@ -141,6 +122,35 @@ func (ev *evaluator) loadTests(t *thread, f frame) {
 		return err
 	})
 	ev.finish(t, done)
+}
+
+// tests loads the main file as a test file: its test functions, in the order in which they stand there.
+func (l *loader) tests() (tests []*starlark.Function, names map[*starlark.Function]string, err error) {
+	globals, err := l.load(l.name, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	names = map[*starlark.Function]string{} // a function that has two names is one test
+	for _, name := range globals.Keys() {
+		fn, ok := globals[name].(*starlark.Function)
+		if !strings.HasPrefix(name, "test_") || !ok {
+			continue
+		}
+		if fn.NumParams() != 1 || fn.NumKwonlyParams() > 0 || fn.HasVarargs() || fn.HasKwargs() {
+			return nil, nil, invalid(fn.Position().String(), "%s must have one parameter: def %s(t)", name, name)
+		}
+		if names[fn] == "" {
+			tests = append(tests, fn)
+			names[fn] = name
+		}
+	}
+	if len(tests) == 0 {
+		e := invalid(l.shown(l.name)+":1:1", "there is no test in this file")
+		e.Hint = "def test_something(t): is one"
+		return nil, nil, e
+	}
+	slices.SortStableFunc(tests, func(a, b *starlark.Function) int { return int(a.Position().Line - b.Position().Line) })
+	return tests, names, nil
 }
 
 // test calls one test function.
