@@ -183,8 +183,8 @@ not_a_test = 1
 	}
 	wants(t, dir, told, map[string]string{
 		"test_passes":           "",
-		"test_other_diff":       `book_test.star:12:10: the diff is\n +\+ route 10.20.0.0/16 via 10.98.0.1 dev eth1\nand was to be\n +\+ route 10.20.0.0/16 via 10.98.0.9 dev eth1`,
-		"test_nothing_expected": `book_test.star:16:11: .*the diff is\n +\+ route .*\nand was to be\n +nothing`,
+		"test_other_diff":       `book_test.star:12:10: the diff is\n +\+ route 10.20.0.0/16 via 10.98.0.1 dev eth1\n +and was to be\n +\+ route 10.20.0.0/16 via 10.98.0.9 dev eth1`,
+		"test_nothing_expected": `book_test.star:16:11: .*the diff is\n +\+ route .*\n +and was to be\n +nothing`,
 		"test_expected":         "",
 		"test_does_not_fail":    `book_test.star:25:10: this was to fail with "boom", and did not`,
 		"test_fails_otherwise":  `book_test.star:29:10: this was to fail with "boom"; it failed with: .*next hop`,

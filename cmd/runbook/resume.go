@@ -40,6 +40,9 @@ func resumeCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			defer s.close()
+			if err := s.start(f); err != nil {
+				return err
+			}
 			s.run.ID, s.run.Past = run.ID, past
 			s.run.Ceilings = s.run.Ceilings.Meet(run.Limits) // it may do no more than it might then
 			if refused := s.run.Refusal(nil); refused != nil {
