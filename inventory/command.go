@@ -52,7 +52,7 @@ func output(ctx context.Context, argv []string, dir string, patience time.Durati
 		return out.text, nil
 	}
 	if said := strings.TrimSpace(string(words.text)); said != "" {
-		e.Cause += "; it said:\n    " + strings.ReplaceAll(said, "\n", "\n    ")
+		e.Cause += "; it said:\n" + said
 	}
 	return nil, e
 }

@@ -12,8 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"runbook/engine"
 	"runbook/internal/integration"
@@ -222,12 +225,22 @@ func (c crashLab) held(t *testing.T) map[string]string {
 func (c crashLab) each(t *testing.T, script string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
+	var mu sync.Mutex
+	var all errgroup.Group
 	for _, n := range c.Nodes() {
-		b, err := c.command("lab", "exec", n.Name, "--", "sh", "-c", script).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", n.Name, err, b)
-		}
-		out[n.Name] = strings.TrimSpace(string(b))
+		all.Go(func() error {
+			b, err := c.command("lab", "exec", n.Name, "--", "sh", "-c", script).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", n.Name, err, b)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[n.Name] = strings.TrimSpace(string(b))
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	return out
 }
@@ -386,24 +399,28 @@ func TestAgentKilledAtEveryChange(t *testing.T) {
 	}
 }
 
-// The connection to a node is cut before and after each request.
+// The connection to a node is cut at each request: before one, after the next.
 func TestConnectionCutAtEveryRequest(t *testing.T) {
 	c := newCrashLab(t, crashNodes)
 	points := 0
-	for {
+	for request := 1; ; request++ {
 		was, _ := c.newest(t)
 		down := c.restarts(t)
-		cmd := c.run(fmt.Sprintf("CRASH_AT_CALL=%d", points+1), "run")
+		at := 2*request - request%2 // two points for each request
+		cmd := c.run(fmt.Sprintf("CRASH_AT_CALL=%d", at), "run")
 		cmd.Run() //nolint:errcheck // the record tells
 		c.ended(t, was, down)
 		if t.Failed() {
-			t.Fatalf("cut at %d", points+1)
+			t.Fatalf("cut at %d", at)
 		}
-		if _, o := c.newest(t); o.Exit == 0 && points > 4*crashNodes {
+		if _, o := c.newest(t); o.Exit == 0 && request > 2*crashNodes { // nothing was cut any more
 			break
 		}
 		points++
 		c.clean(t)
 	}
 	t.Logf("%d points tried", points)
+	if points < 3*crashNodes {
+		t.Errorf("only %d points", points)
+	}
 }

@@ -45,18 +45,14 @@ func resumeCommand(stop stopper) *cobra.Command {
 			}
 			s.run.ID, s.run.Past = run.ID, past
 			s.run.Ceilings = s.run.Ceilings.Meet(run.Limits) // it may do no more than it might then
-			if refused := s.run.Refusal(nil); refused != nil {
+			if refused := s.run.Refusal(nil); refused != nil && run.Outcome != nil && s.run.Idle() {
 				return refused
 			}
 			return s.inJournal(func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
 				return j.Resume(ctx, run.ID, who)
 			}, func() (map[string]engine.NodeState, error) {
-				p, err := s.predict(planning)
-				var states map[string]engine.NodeState
-				if err == nil {
-					states, err = s.carryOut(stop, p, f)
-				}
-				if states == nil { // it did nothing: the nodes are where they were
+				states, err := s.goOn(planning, stop, f)
+				if states == nil { // it did no more
 					states = s.run.Before()
 				}
 				return states, err
@@ -66,6 +62,26 @@ func resumeCommand(stop stopper) *cobra.Command {
 	f.addInventory(c)
 	f.addRun(c)
 	return c
+}
+
+// goOn finishes the nodes that were in hand, and then does what is left.
+func (s *session) goOn(planning context.Context, stop stopper, f runFlags) (map[string]engine.NodeState, error) {
+	s.run.Stop = stop.stop
+	failed := s.run.TakeUp(stop.ctx)
+	if refused := s.run.Refusal(nil); refused != nil || failed != nil && (failed.Code == engine.Interrupted || failed.Code == engine.Differs) {
+		if failed == nil {
+			failed = refused
+		}
+		return nil, failed
+	}
+	if err := s.bind(); err != nil { // what follows has all its steps
+		return nil, err
+	}
+	p, err := s.predict(planning)
+	if err != nil {
+		return nil, err
+	}
+	return s.carryOut(stop, p, f)
 }
 
 // pastOf finds a run that has something left, and what became of its nodes.
@@ -96,7 +112,7 @@ func pastOf(ctx context.Context, id string) (engine.RunRecord, map[string]*engin
 	if err != nil {
 		return run, nil, err
 	}
-	if unfinished(run, past) {
+	if run.Outcome == nil || unfinished(run, past) { // there is its record to be closed at least
 		return run, past, nil
 	}
 	return run, nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, ending(run))

@@ -38,13 +38,22 @@ type application struct {
 	limits engine.Limits
 	pace   *pace
 
-	mu       sync.Mutex
-	states   map[string]engine.NodeState
-	failures int
-	code     engine.Code
-	first    *engine.Error // that decided code
-	stopped  bool          // no further node starts
-	watched  bool          // what must pass before the first change has passed
+	mu        sync.Mutex
+	states    map[string]engine.NodeState
+	failures  int
+	code      engine.Code
+	first     *engine.Error // that decided code
+	stopped   bool          // no further node starts
+	overdrawn *engine.Error // see [Run.overdrawn]
+	watched   bool          // what must pass before the first change has passed
+}
+
+func (r *Run) application(plans []*engine.NodePlan) *application {
+	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}}
+	for _, p := range plans {
+		a.states[p.Node] = engine.NodeUntried
+	}
+	return a
 }
 
 // Apply does what plans hold to the nodes, wave by wave, and returns how that
@@ -52,11 +61,14 @@ type application struct {
 // Nodes that could not be predicted count as failures and are not touched.
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
-	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}}
+	a := r.application(plans)
 	if a.deadline.IsZero() { // the plans are not from Predict
 		a.deadline = time.Now().Add(a.limits.Duration())
 	}
-	a.failures = r.failedBefore()
+	if n := r.failedBefore(); n > 0 {
+		a.failures = n
+		a.blame(engine.Unreachable.Errorf("nodes that failed before the run was taken up again: %d", n))
+	}
 	for name, past := range r.Past {
 		if past.Ended() {
 			a.states[name] = past.State
@@ -65,7 +77,6 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 	left := map[string]*engine.NodePlan{}
 	for _, p := range plans {
 		left[p.Node] = p
-		a.states[p.Node] = engine.NodeUntried
 		if p.Err != nil { // within the failure budget: see Refusal
 			a.failures++
 			a.blame(p.Err)
@@ -77,12 +88,11 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 		return a.states, engine.Invalid.Errorf("%w", err)
 	}
 	defer a.heed()()
-	a.takeUp(ctx, plans)
 	start := 0
 	for i, end := range ends {
 		var wave []*engine.NodePlan
 		for _, n := range r.Nodes[start:end] {
-			if p := left[n.Name]; p != nil && !r.Past[n.Name].InHand() {
+			if p := left[n.Name]; p != nil {
 				wave = append(wave, p)
 			}
 		}
@@ -103,21 +113,6 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 		a.gate(ctx, engine.HookAfter, len(ends), len(ends))
 	}
 	return a.states, a.outcome()
-}
-
-// takeUp goes on with the nodes that were in hand when the run ended, before all
-// others and without a question: they were confirmed, and are not left half done.
-func (a *application) takeUp(ctx context.Context, plans []*engine.NodePlan) {
-	var begun []*engine.NodePlan
-	for _, p := range plans {
-		if a.Past[p.Node].InHand() {
-			begun = append(begun, p)
-		}
-	}
-	if len(begun) > 0 {
-		a.Tell(engine.Event{Kind: engine.EventWave, Nodes: len(begun), Text: "in hand when the run ended: " + list(begun)})
-		a.parallel(ctx, 0, begun)
-	}
 }
 
 // heed tells of a stop as soon as it comes, where nodes are in hand: finishing
@@ -406,6 +401,9 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 	}).Under(a.terms(info))
 	if past.InHand() {
 		err = pass.TakeUp(ctx, past)
+		if err == nil && a.overdrawn != nil { // it is not gone on with, but put back
+			err = a.overdrawn
+		}
 	}
 	if err == nil {
 		err = a.Program.Run(ctx, info, pass)

@@ -76,8 +76,7 @@ const (
 
 // Predict connects to every node and predicts it in full. What a node could
 // not be predicted for is in its NodePlan; the error is for what concerns the
-// run as a whole. Of a run that is taken up again, nodes that are through have no plan, and the
-// plan of one that was in hand is what is left of it.
+// run as a whole. Of a run that is taken up again, nodes that are through have no plan.
 func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	limits := r.Limits()
 	r.tally = engine.NewTally(r.charged())
@@ -98,13 +97,11 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	return plans, nil // a limit that was hit is each node's error
 }
 
-// foresee predicts one node, unless it is through, or was in hand: then nil, or what is left.
+// foresee predicts one node, unless it is through: then nil.
 func (r *Run) foresee(ctx context.Context, info engine.NodeInfo) *engine.NodePlan {
 	switch past := r.Past[info.Name]; {
-	case past.Ended():
+	case past.Ended(), past.InHand(): // see [Run.TakeUp]
 		return nil
-	case past.InHand():
-		return past.Left()
 	case past.Planned(): // it may do what was planned then, and nothing else
 		now := r.predict(ctx, info, r.tally)
 		if now.Err == nil {
@@ -113,42 +110,6 @@ func (r *Run) foresee(ctx context.Context, info engine.NodeInfo) *engine.NodePla
 		return now
 	}
 	return r.predict(ctx, info, r.tally)
-}
-
-// Before is where the nodes stood when the run was taken up again.
-func (r *Run) Before() map[string]engine.NodeState {
-	out := map[string]engine.NodeState{}
-	for _, n := range r.Nodes {
-		switch past := r.Past[n.Name]; {
-		case past.Ended():
-			out[n.Name] = past.State
-		case past.InHand():
-			out[n.Name] = engine.NodeInDoubt
-		default:
-			out[n.Name] = engine.NodeUntried
-		}
-	}
-	return out
-}
-
-// charged is how many changes were charged to the run before it was taken up again.
-func (r *Run) charged() int {
-	n := 0
-	for _, p := range r.Past {
-		n += p.Charged()
-	}
-	return n
-}
-
-// failedBefore is how many nodes failed before the run was taken up again.
-func (r *Run) failedBefore() int {
-	n := 0
-	for _, p := range r.Past {
-		if p.State == engine.NodeFailed || p.State == engine.NodeInDoubt {
-			n++
-		}
-	}
-	return n
 }
 
 // predict predicts one node, and charges t with what that uses of the limits of all nodes together.
@@ -273,14 +234,10 @@ func Refusal(plans []*engine.NodePlan, allowed int) *engine.Error {
 
 // Refusal says why this run must not start, or nil: see [Refusal].
 func (r *Run) Refusal(plans []*engine.NodePlan) *engine.Error {
-	failed := r.failedBefore()
-	if failed > r.Allowed() {
-		return &engine.Error{
-			Code: engine.GateFailed, Cause: fmt.Sprintf("nodes that failed in this run: %d, and %d may", failed, r.Allowed()),
-			Hint: "it cannot go on; a new run predicts every node anew",
-		}
+	if e := r.overdrawn(); e != nil {
+		return e
 	}
-	e := Refusal(plans, r.Allowed()-failed)
+	e := Refusal(plans, r.Allowed()-r.failedBefore())
 	if e == nil {
 		return nil
 	}

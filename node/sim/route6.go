@@ -153,7 +153,7 @@ func (w *kernel) reach6(r resource.Route, h resource.Hop) (resource.Hop, error) 
 	switch {
 	case ok && found.NHID != 0:
 		return h, unpredictable("the gateway %s is reached by a nexthop object: %s", h.Via, found)
-	case ok && h.Dev == "" && w.onLinks6(found):
+	case ok && h.Dev == "" && neighbour(found, hop) && hop.Dev != "lo" && w.onLinks6(found):
 		return h, unpredictable("over which link the gateway %s is reached: the kernel has a route to it over several", h.Via)
 	case !ok || !neighbour(found, hop):
 		return h, refuse("EHOSTUNREACH", "")
