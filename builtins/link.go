@@ -81,7 +81,8 @@ func (o LinkUp) Result(changed bool, s resource.State) any { return linkResult(o
 //
 // All routes over it go, and so do its IPv6 addresses, its neighbours, and
 // nexthop objects; an undo puts them back. What has a lifetime, such as an IPv6 address that a
-// router advertised, could not be put back as it was: a link with that is not taken down. A node that could be cut off by it puts itself back
+// router advertised, could not be put back as it was: a link with that is not taken down, and
+// nor is one that another follows, such as a VLAN over it. A node that could be cut off by it puts itself back
 // unless it is reached again in time.
 //
 // It returns changed (a bool) and link.
@@ -109,7 +110,8 @@ func (o LinkDown) Result(changed bool, s resource.State) any { return linkResult
 
 // LinkRestart takes the link called Name down and up again, and puts back all
 // that it loses: static routes, which the kernel drops without a word, IPv6 addresses,
-// neighbours, nexthop objects. It is done every time that it is called; a node refuses it where
+// neighbours, nexthop objects. A link that another follows, such as a VLAN over it, is not
+// restarted, for that loses as much. It is done every time that it is called; a node refuses it where
 // its link was restarted in the last ten minutes, whoever did so.
 //
 // It returns changed, which is True, and link.

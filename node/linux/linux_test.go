@@ -139,6 +139,16 @@ const variety = `
 // made selects what variety makes, out of what it found there before.
 func made(t *testing.T, n *Node, ns string) (resource.Query, resource.State) {
 	t.Helper()
+	// The kernel makes the links' own addresses, and routes for them, when it gets to it.
+	ready := func() bool {
+		addrs := ip(t, ns, "addr show")
+		return strings.Count(addrs, "inet6 fe80:") == 4 && !strings.Contains(addrs, "tentative")
+	}
+	for end := time.Now().Add(30 * time.Second); !ready(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the links have no addresses of their own")
+		}
+	}
 	q := resource.Query{{Kind: resource.KindRoute}}
 	before, err := n.Read(t.Context(), q)
 	if err != nil {
