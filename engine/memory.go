@@ -46,7 +46,7 @@ func RefusePending(m resource.Memory, run string) *Error {
 	}
 	return &Error{
 		Code:  LimitHit,
-		Cause: fmt.Sprintf("the node still waits for %s of run %s to be confirmed, and else puts itself back", m.Verb, m.Run),
+		Cause: fmt.Sprintf("the node still waits for the %s of %s by run %s to be confirmed, and else puts itself back", m.Verb, m.Of, m.Run),
 		Hint:  "wait until it has",
 	}
 }
