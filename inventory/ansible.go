@@ -164,7 +164,7 @@ func hostPattern(p named) (names []string, port string, err error) {
 			return nil, "", invalid(p.pos, "", "%s: after the colon belongs a port, not %q", p.name, port)
 		}
 	}
-	if !isRange(name) {
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil || !isRange(name) {
 		return []string{name}, port, nil
 	}
 	names, err = expand(strings.ReplaceAll(name, "[:", "[0:"))

@@ -80,10 +80,15 @@ func inputOf(ctx context.Context, path string) (input, error) {
 		return input{}, unreadable(path, err)
 	}
 	in := input{file: path, path: abs}
-	if in.text, err = readFile(path); err != nil {
-		return in, unreadable(path, err)
+	var reading error
+	in.text, reading = readFile(path)
+	if in.script, err = isScript(path, in.text); err != nil {
+		return in, err
 	}
-	if in.script, err = isScript(path, in.text); err != nil || !in.script {
+	if !in.script { // a program may be as large as it likes
+		if reading != nil {
+			err = unreadable(path, reading)
+		}
 		return in, err
 	}
 	in.file = "output of " + path

@@ -45,8 +45,27 @@ func wantError(t *testing.T, path, want string) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	t.Setenv("HOME", "/home/ops")
+	t.Chdir("/")
+	for _, tt := range []struct{ name, absolute, file string }{
+		{"etc/hosts", "/etc/hosts", "etc/hosts"},
+		{"ssh_config:", "ssh_config:", "/home/ops/.ssh/config"},
+		{"ssh_config:etc/x", "ssh_config:/etc/x", "etc/x"},
+		{"ssh_config:~/x", "ssh_config:/home/ops/x", "/home/ops/x"},
+	} {
+		if got := Absolute(tt.name); got != tt.absolute {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.absolute)
+		}
+		if got := File(tt.name); got != tt.file {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.file)
+		}
+	}
+}
+
 const script = `#!/bin/sh
 echo '{"web": {"hosts": ["a", "b"], "vars": {"rack": 1}}, "site": {"children": ["web"]}, "_meta": {"hostvars": {"a": {"ansible_host": "192.0.2.1", "ansible_user": "them"}}}}'
+exit 0
 `
 
 func TestScript(t *testing.T) {
@@ -61,6 +80,11 @@ func TestScript(t *testing.T) {
 	if inv := load(t, filepath.Join(dir, "executable.ini")); len(inv.Nodes()) != 1 {
 		t.Error(inv.Nodes())
 	}
+	large := filepath.Join(dir, "good")
+	if err := os.Truncate(large, maxSize+10); err != nil {
+		t.Fatal(err)
+	}
+	load(t, large)
 	wantError(t, filepath.Join(dir, "plain"), "plain:1:1: the inventory is a script that may not be executed\n  hint: chmod +x ")
 	wantError(t, filepath.Join(dir, "fails"), "has ended with exit status 4; it said:\n    one\n    two")
 	wantError(t, filepath.Join(dir, "own"), "output of "+filepath.Join(dir, "own")+":1:2: the output is not JSON")

@@ -72,10 +72,10 @@ func (s *scope) option(v setting, key string, to *SSH) {
 	case "proxyjump":
 		s.text(v, &to.ProxyJump, s.word(v))
 	case "proxycommand":
-		if v.text == "none" {
-			return
+		jump, ok := "none", true
+		if v.text != jump {
+			jump, ok = jumpOf(v.text)
 		}
-		jump, ok := jumpOf(v.text)
 		if !ok {
 			s.fail(v.pos, "write -J [USER@]HOST in its place, or say it in your ssh_config", "%s: %q is more than a jump host", v.name, v.text)
 			return

@@ -157,8 +157,15 @@ func (f fleetFlags) find(ctx context.Context) (*fleet, error) {
 		fl.close()
 		return nil, err
 	}
-	fl.all = fl.nodes
-	fl.nodes, fl.selection = infos(chosen), selection
+	fl.all, fl.selection = fl.nodes, selection
+	known := map[string]engine.NodeInfo{} // a snapshot has its node's groups and variables
+	for _, n := range fl.all {
+		known[n.Name] = n
+	}
+	fl.nodes = nil
+	for _, n := range chosen {
+		fl.nodes = append(fl.nodes, known[n.Name])
+	}
 	return fl, nil
 }
 
