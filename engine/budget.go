@@ -94,6 +94,9 @@ func (b *Budget) Call() error {
 	return nil
 }
 
+// Print charges a line that the script printed to the run.
+func (b *Budget) Print(line string) error { return b.Tally.print(b.Limits, line) }
+
 // change charges one change; what identifies the change and its resource.
 func (b *Budget) change(what string, disruptive bool) error {
 	b.changes++

@@ -97,7 +97,7 @@ func (p *Pass) Print(pos, line string) error {
 		return p.fatal
 	}
 	if p.model != nil {
-		if err := p.budget.Tally.print(p.budget.Limits, line); err != nil {
+		if err := p.budget.Print(line); err != nil {
 			return p.fail(PlannedChange{Op: "print", Pos: pos}, err)
 		}
 		p.plan.Prints = append(p.plan.Prints, line)

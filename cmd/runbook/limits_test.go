@@ -157,6 +157,9 @@ func (tr *trial) carryOut(ctx context.Context, s *session) (map[string]engine.No
 	if refused := s.run.Refusal(p.Nodes); refused != nil {
 		return nil, refused
 	}
+	if refused := s.run.Watch(ctx); refused != nil {
+		return nil, refused
+	}
 	if err := s.reserve(ctx, p); err != nil {
 		return nil, err
 	}

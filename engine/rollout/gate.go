@@ -27,9 +27,9 @@ func (r *Run) hook(ctx context.Context, name string, states map[string]engine.No
 		}
 		f.Nodes = append(f.Nodes, engine.FleetNode{NodeInfo: n, State: state})
 	}
-	h := &watching{run: r, hook: name, budget: engine.Budget{Limits: r.Limits()}, nodes: map[string]bool{}}
+	h := &watching{run: r, hook: name, nodes: map[string]*engine.Budget{}}
 	for _, n := range r.Nodes {
-		h.nodes[n.Name] = true
+		h.nodes[n.Name] = &engine.Budget{Limits: r.Limits(), Tally: r.tally}
 	}
 	err := program.RunHook(ctx, name, f, h)
 	var e *engine.Error
@@ -57,10 +57,9 @@ func failedHook(ctx context.Context, name string, err error) *engine.Error {
 
 // watching is what a hook can reach: every node of the run, to look at it.
 type watching struct {
-	run    *Run
-	hook   string
-	budget engine.Budget
-	nodes  map[string]bool
+	run   *Run
+	hook  string
+	nodes map[string]*engine.Budget // what it has asked of each
 }
 
 // Do implements [engine.Host].
@@ -82,15 +81,15 @@ func (h *watching) Do(ctx context.Context, c engine.Call) (any, error) {
 }
 
 func (h *watching) look(ctx context.Context, c engine.Call) (any, error) {
-	if err := h.budget.Call(); err != nil {
-		return nil, err
-	}
 	probe, looks := c.Op.(engine.Probe)
 	switch {
 	case !looks:
 		return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("%s changes a node, and %s may only look", c.Name, h.hook), Hint: "run(node, p) is what changes nodes"}
-	case !h.nodes[c.Node]:
+	case h.nodes[c.Node] == nil:
 		return nil, engine.Invalid.Errorf("%q is no node of this run", c.Node)
+	}
+	if err := h.nodes[c.Node].Call(); err != nil {
+		return nil, err
 	}
 	n, err := h.run.fleet.node(ctx, h.run.Dialer, c.Node)
 	if err != nil {
@@ -99,8 +98,14 @@ func (h *watching) look(ctx context.Context, c engine.Call) (any, error) {
 	return probe.Look(ctx, n)
 }
 
-// Print implements [engine.Host].
-func (h *watching) Print(_, line string) error {
+// Print implements [engine.Host]. Nothing of it is predicted, so that it is charged as it comes.
+func (h *watching) Print(pos, line string) error {
+	b := engine.Budget{Limits: h.run.Limits(), Tally: h.run.tally}
+	if err := b.Print(line); err != nil {
+		e := *engine.AsError(err)
+		e.Pos, e.Op = pos, "print"
+		return &e
+	}
 	h.run.Tell(engine.Event{Kind: engine.EventPrint, Op: h.hook, Text: line})
 	return nil
 }

@@ -164,6 +164,63 @@ func TestHookAsksNodes(t *testing.T) {
 	}
 }
 
+// What a hook prints counts to what the run may print, and what it asks to what each node may be asked.
+func TestHooksAreLimited(t *testing.T) {
+	f, infos := newFleet(3)
+	p := addRoute([]string{"1", "100%"}, 0)
+	p.header.Hooks = map[string]string{engine.HookGate: "x.star:2:1"}
+	for _, tt := range []struct {
+		limit  engine.Limit
+		n      int64
+		hook   func(engine.FleetInfo, engine.Host) error
+		want   string // "": it passes
+		passes int    // gates before that
+	}{
+		{engine.LimitOutput, 9, func(_ engine.FleetInfo, h engine.Host) error { return h.Print("x.star:3:9", "four") }, "x.star:3:9: print: gate: the run would print 10B, but limit output = 9B (x.star:1:1)", 1},
+		{engine.LimitOutput, 15, func(_ engine.FleetInfo, h engine.Host) error { return h.Print("x.star:3:9", "four") }, "x.star:3:9: print: gate: the run would print 20B, but limit output = 15B (x.star:1:1)", 3},
+		{engine.LimitOutput, 20, func(_ engine.FleetInfo, h engine.Host) error { return h.Print("x.star:3:9", "four") }, "", 4},
+		{engine.LimitCallsPerNode, 2, func(fl engine.FleetInfo, h engine.Host) error {
+			for range 2 {
+				for _, n := range fl.Nodes {
+					if _, err := h.Do(t.Context(), engine.Call{Name: "facts", Args: json.RawMessage("{}"), Op: builtins.Facts{}, Pos: "x.star:3:9", Node: n.Name}); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}, "", 4},
+		{engine.LimitCallsPerNode, 2, func(_ engine.FleetInfo, h engine.Host) (err error) {
+			for range 3 {
+				_, err = h.Do(t.Context(), engine.Call{Name: "facts", Args: json.RawMessage("{}"), Op: builtins.Facts{}, Pos: "x.star:3:9", Node: "node-1"})
+			}
+			return err
+		}, "x.star:3:9: facts on node-1: gate: this would be call 3 on the node, but limit calls_per_node = 2 (x.star:1:1)", 0},
+	} {
+		p.header.Limits = engine.Limits{tt.limit: {N: tt.n, Source: "x.star:1:1"}}
+		passes := 0
+		r, _ := newRun(f, infos, hooked{p, func(_ context.Context, _ string, fl engine.FleetInfo, h engine.Host) error {
+			err := tt.hook(fl, h)
+			if err == nil {
+				passes++
+			}
+			return err
+		}})
+		plans := predicted(t, r)
+		e := r.Watch(t.Context())
+		if e == nil {
+			_, e = r.Apply(t.Context(), plans)
+		}
+		err := error(nil)
+		if e != nil {
+			err = e
+		}
+		if passes != tt.passes || tt.want == "" && err != nil || tt.want != "" && (err == nil || e.Code != engine.LimitHit || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s = %d: after %d gates %v, want %q after %d", tt.limit, tt.n, passes, err, tt.want, tt.passes)
+		}
+		f, infos = newFleet(3)
+	}
+}
+
 func TestSpread(t *testing.T) {
 	var nodes []engine.NodeInfo
 	for i, rack := range []any{"b", "a", "a", nil, "b", 7, "a"} {
