@@ -69,7 +69,7 @@ func stays(e engine.Event) bool {
 	switch e.Kind {
 	case engine.EventChange, engine.EventUnchanged, engine.EventConfirmed, engine.EventPace, engine.EventBake:
 		return false
-	case engine.EventNode:
+	case engine.EventNode, engine.EventGate:
 		return e.Err != nil
 	default:
 		return true

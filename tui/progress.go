@@ -23,6 +23,7 @@ type progress struct {
 	counts  map[engine.NodeState]int // of all nodes that have come to their end
 	hand    []*inHand                // nodes that are being changed, the oldest first
 	latest  []*inHand                // of the wave's nodes that have ended, the last first
+	gate    string                   // how the last look at the fleet ended
 	bake    time.Time                // until when it waits for the next wave; zero: it does not
 	pace    inHand                   // the node that waits for changes_per_minute, until its end; no name: none does
 	took    time.Duration            // a node, on the average of late
@@ -53,9 +54,13 @@ func (p *progress) take(e engine.Event) {
 			p.outlook = *e.Outlook
 		}
 	case engine.EventWave:
-		p.wave, p.ended, p.changes, p.latest, p.bake = e, 0, 0, nil, time.Time{}
+		p.wave, p.ended, p.changes, p.latest, p.bake, p.gate = e, 0, 0, nil, time.Time{}, ""
 	case engine.EventBake:
 		p.bake = e.Time.Add(time.Duration(e.For))
+	case engine.EventGate:
+		if p.gate = "  " + e.Op + ": passed"; e.Err != nil {
+			p.gate = ""
+		}
 	case engine.EventPace:
 		p.pace = inHand{node: e.Node, until: e.Time.Add(time.Duration(e.For))}
 	case engine.EventChange:
@@ -181,6 +186,9 @@ func (p *progress) frame(now time.Time, width, height int, s Style) []string {
 	}
 	if p.pace.node != "" {
 		out = append(out, shown(fmt.Sprintf("  %s waits %s, for limit changes_per_minute", p.pace.node, seconds(p.pace.until.Sub(now)+time.Second-1))))
+	}
+	if p.gate != "" {
+		out = append(out, s.wrap(dim, p.gate))
 	}
 	if c := p.counted(); c != "" {
 		out = append(out, s.wrap(dim, "  "+c))

@@ -66,7 +66,8 @@ func TestFrames(t *testing.T) {
 		at := start
 		one := events(&at, time.Minute, 1, 10, 100)
 		scene("before the first node is through", one[:3], false, start.Add(time.Second), 80, 24)
-		scene("one node is through, and a wait begins", append(one[:5:5], engine.Event{Kind: engine.EventBake, Time: start.Add(2 * time.Second), For: engine.Duration(time.Minute)}), false, start.Add(20*time.Second), 80, 24)
+		scene("one node is through, and a wait begins", append(one[:5:5], engine.Event{Kind: engine.EventGate, Op: "gate"},
+			engine.Event{Kind: engine.EventBake, Time: start.Add(2 * time.Second), For: engine.Duration(time.Minute)}), false, start.Add(20*time.Second), 80, 24)
 		scene("in the last wave", one, false, at.Add(time.Second), 80, 24)
 		scene("narrow", one, false, at.Add(time.Second), 40, 24)
 		scene("low", one, false, at.Add(time.Second), 80, 6)

@@ -329,13 +329,17 @@ func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
 }
 
 func (a *application) parallel(ctx context.Context, wave int, todo []*engine.NodePlan) {
-	at := parallel
-	if n := a.Program.Header().Rollout.Parallel; n > 0 {
-		at = min(at, n)
-	}
-	each(len(todo), at, func(i int) {
+	each(len(todo), a.atOnce(), func(i int) {
 		a.paced(ctx, wave, todo[i])
 	})
+}
+
+// atOnce is how many nodes may be changed at a time.
+func (r *Run) atOnce() int {
+	if n := r.Program.Header().Rollout.Parallel; n > 0 {
+		return min(parallel, n)
+	}
+	return parallel
 }
 
 // paced changes a node when the limits on how fast things go let it, unless the

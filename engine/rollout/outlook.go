@@ -18,7 +18,7 @@ func (r *Run) Outlook(plans []*engine.NodePlan) *engine.Outlook {
 	}
 	start := 0
 	for _, end := range ends {
-		w := engine.WaveOutlook{AtOnce: parallel}
+		w := engine.WaveOutlook{AtOnce: r.atOnce()}
 		for _, n := range r.Nodes[start:end] {
 			p := byName[n.Name]
 			if p == nil || p.Err != nil || r.Past[n.Name].InHand() || len(p.Changes()) == 0 {
