@@ -21,6 +21,8 @@ import (
 // The terminal is only written to. Nothing is asked of it, no mode of it is changed and
 // the cursor is not hidden, so that whatever ends the process leaves it as it was. The cursor
 // stands below the lines, where an interrupt's ^C, a shell and an error of this process go on.
+// So a part of them can be left behind where a terminal gets smaller: what it has scrolled off
+// its top meanwhile is out of reach.
 
 // perFrame is the least time between two writes to the terminal.
 const perFrame = 100 * time.Millisecond

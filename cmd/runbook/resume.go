@@ -10,6 +10,7 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/journal"
+	"runbook/tui"
 )
 
 func resumeCommand(stop stopper) *cobra.Command {
@@ -115,7 +116,7 @@ func pastOf(ctx context.Context, id string) (engine.RunRecord, map[string]*engin
 	if run.Outcome == nil || unfinished(run, past) { // there is its record to be closed at least
 		return run, past, nil
 	}
-	return run, nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, ending(run))
+	return run, nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, tui.Ending(run))
 }
 
 // unfinished reports whether a run has something left to do.

