@@ -301,7 +301,11 @@ func History(w io.Writer, r Record, s Style) error {
 		line("")
 	}
 	for _, state := range slices.Sorted(maps.Keys(idle)) {
-		line(shown(state + ": " + names(idle[state])))
+		nodes := names(idle[state])
+		if len(idle[state]) > 100 { // the record has them all, as JSON
+			nodes = some(idle[state])
+		}
+		line(shown(state + ": " + nodes))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
