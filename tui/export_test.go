@@ -15,5 +15,8 @@ func Frame(events []engine.Event, asked bool, now time.Time, width, height int, 
 	return p.frame(now, width, height, s)
 }
 
-// Redraw is redraw.
-var Redraw = redraw
+// Redraw is redraw, NewLive a live view on what need not be a terminal.
+var (
+	Redraw  = redraw
+	NewLive = newLive
+)

@@ -49,6 +49,10 @@ func LiveOn(f *os.File) *Live {
 	if t := os.Getenv("TERM"); !term.IsTerminal(int(f.Fd())) || t == "dumb" || t == "" {
 		return nil
 	}
+	return newLive(f)
+}
+
+func newLive(f *os.File) *Live {
 	l := &Live{out: f, style: StyleOf(f), why: causes{}, stop: make(chan struct{}), ended: make(chan struct{})}
 	go l.loop()
 	return l

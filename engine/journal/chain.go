@@ -79,12 +79,18 @@ func (j *Journal) verify(ctx context.Context, only string) (v Verification, err 
 		if err := rows.Scan(append(to, &chain, &seal, &ended, &outcome)...); err != nil {
 			return v, j.readError(ctx, err)
 		}
-		if only != "" && r[0] != only {
-			before = chain.String
-			continue
+		other := only != "" && r[0] != only
+		if !other {
+			v.Runs++
 		}
-		if v.Runs++; !chain.Valid {
-			v.Older++
+		switch {
+		case !chain.Valid:
+			if !other {
+				v.Older++
+			}
+			continue
+		case other:
+			before = chain.String
 			continue
 		}
 		if chain.String != linkRun(before, r) {

@@ -72,9 +72,11 @@ func TestVerifyFindsWhatWasChanged(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if v, err := open(t, dir).Verify(t.Context()); err != nil || len(v.Broken) == 0 {
+			j := open(t, dir)
+			if v, err := j.Verify(t.Context()); err != nil || len(v.Broken) == 0 {
 				t.Errorf("%+v, %v", v, err)
 			}
+			verifyEach(t, j)
 		})
 	}
 }
@@ -107,5 +109,36 @@ func TestVerifyAfterResume(t *testing.T) {
 	}
 	if v, err := j.Verify(t.Context()); err != nil || len(v.Broken) > 0 || v.Entries != 1 {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// verifyEach wants the first run of a journal to be as it was written, and one of those after it not to be.
+func verifyEach(t *testing.T, j *Journal) {
+	t.Helper()
+	rows, err := j.db.Query(`SELECT id FROM runs ORDER BY rowid`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Close(); err != nil {
+		t.Fatal(err)
+	}
+	broken := 0
+	for i, id := range ids {
+		v, err := j.VerifyRun(t.Context(), id)
+		if err != nil || v.Runs != 1 || i == 0 && (len(v.Broken) > 0 || v.Entries != 6) {
+			t.Errorf("run %d alone: %+v, %v", i, v, err)
+		}
+		broken += len(v.Broken)
+	}
+	if broken == 0 {
+		t.Error("no run alone is found to be changed")
 	}
 }
