@@ -377,7 +377,7 @@ func (n *Node) keep(ctx context.Context, e engine.Edit, before reading, moved bo
 	if now, err = n.read(ctx, unique(append(slices.Clone(now.query), touched...))); err != nil {
 		return nil, err
 	}
-	now.left, now.back = before.routes, true
+	now.left, now.back, now.exact = before.routes, true, true
 	return n.make(ctx, want, now)
 }
 

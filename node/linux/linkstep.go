@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -122,15 +123,19 @@ func (n *Node) awaitReady(ctx context.Context, name string) error {
 const noAddrGen = 1
 
 // speaksIPv6 reports whether l has what the kernel gives it: its route for
-// multicast, and a link-local address.
+// multicast, and a link-local address. What need not be detected first has its route, too: until then it is no source.
 func (n *Node) speaksIPv6(ctx context.Context, l resource.Link) (bool, error) {
 	name, local := l.Name, l.Conf.AddrGenMode == noAddrGen
 	addrs := resource.State{}
 	if err := n.addrs(ctx, resource.Query{{Kind: resource.KindAddr, Name: name, Family: 6}}, addrs); err != nil {
 		return false, err
 	}
+	pending := map[netip.Addr]bool{}
 	for _, a := range resource.All[resource.Addr](addrs) {
 		local = local || a.Prefix.Addr().IsLinkLocalUnicast()
+		if l.Conf.NoDAD || l.NoARP || a.Flags&unix.IFA_F_NODAD != 0 {
+			pending[a.Prefix.Addr()] = true
+		}
 	}
 	if !local {
 		return false, nil
@@ -139,10 +144,12 @@ func (n *Node) speaksIPv6(ctx context.Context, l resource.Link) (bool, error) {
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return false, err
 	}
+	multicast := false
 	for _, r := range routes {
-		if r.Type == resource.Multicast {
-			return true, nil
+		multicast = multicast || r.Type == resource.Multicast
+		if r.Type == resource.Local {
+			delete(pending, r.Dst.Addr())
 		}
 	}
-	return false, nil
+	return multicast && len(pending) == 0, nil
 }

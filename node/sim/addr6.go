@@ -37,6 +37,9 @@ func (w *kernel) newAddr6(l resource.Link, a resource.Addr) error {
 	if l.Up && !l.Carrier && detects(l, a) {
 		return unpredictable("an IPv6 address on %s, which has no carrier: duplicate address detection waits for it", a.Dev)
 	}
+	if w.toRouters6(l, a) {
+		return unpredictable("the address %s, which is also that of a subnet's routers: the kernel has one route for both", a)
+	}
 	a.Scope = scope6(ip)
 	w.look(resource.Selector{Kind: resource.KindRoute, PrefSrc: ip}) // it goes when the address does
 	w.arrange(resource.InsertAddr(list, a))                          // ipv6_link_dev_addr
@@ -75,6 +78,15 @@ func anycast(l resource.Link, a resource.Addr) (resource.Route, bool) {
 	net := a.Prefix.Masked()
 	return kernelRoute(a.Dev, one(net.Addr()), resource.Anycast, resource.TableLocal),
 		l.Conf.Forwarding6 && net.Bits() < 127 && !net.Addr().IsUnspecified()
+}
+
+// toRouters6 reports whether a is itself, on l, the address of the routers of a subnet.
+func (w *kernel) toRouters6(l resource.Link, a resource.Addr) bool {
+	own := one(a.Prefix.Addr())
+	any, routed := anycast(l, a)
+	return routed && any.Dst == own || slices.ContainsFunc(w.routes(resource.Selector{Kind: resource.KindRoute, Dst: own, Table: resource.TableLocal}), func(r resource.Route) bool {
+		return r.Type == resource.Anycast && onLink6(r, l.Name)
+	})
 }
 
 // detects reports whether a is not usable on l before duplicate address detection has ended.

@@ -43,6 +43,10 @@ func TestCanGoBack(t *testing.T) {
 		{"the gateway blackholed in local", resource.Of(over, reject), nil, restart, "its gateway 10.98.0.1 would not be found"},
 		{"no rule to main", resource.State{over.Key(): over, toMain.Key(): nil}, nil, restart, "its gateway 10.98.0.1 would not be found"},
 		{"no rule to main, of a nexthop object", resource.State{object.Key(): object, toMain.Key(): nil}, nil, restart, "its gateway 10.98.0.1 would not be found"},
+		{"a source that is detected first", resource.Of(resource.Route{
+			Dst: p("2001:db8::/64"), Table: resource.TableMain, Metric: 1024, Type: resource.Unicast, Proto: resource.ProtoStatic,
+			PrefSrc: a("fe80::ff:fe62:2"), Hops: []resource.Hop{{Dev: "eth1"}},
+		}), nil, restart, "detects it first"},
 		{"a source that is gone", resource.Of(sourced), nil, restart, "10.98.0.77 is no address of the node any more"},
 		{"a route taken away", resource.State{over.Key(): over, "route 10.98.0.0/16 table 254 metric 0": nil}, nil, taken, ""},
 		{"a route taken away, its source gone", resource.Of(sourced), nil, taken, "10.98.0.77 is no address of the node any more"},

@@ -342,7 +342,25 @@ func (w *kernel) losing(name string) (lost resource.State, err error) {
 			lost[k] = was
 		}
 	}
+	if err := w.detectedFirst(name, lost); err != nil {
+		return lost, err
+	}
 	return lost, w.comesBack(lost)
+}
+
+// detectedFirst is an error where a route of lost has for its source an address that the
+// kernel makes itself when the link called name comes up, and that is no source until its detection has ended.
+func (w *kernel) detectedFirst(name string, lost resource.State) error {
+	l, _ := resource.Get[resource.Link](w.state, resource.LinkKey(name))
+	list := w.addrs(name, 6)
+	for _, r := range resource.All[resource.Route](lost) {
+		for _, a := range list {
+			if r.PrefSrc == a.Prefix.Addr() && a.Proto == protoLinkLocal && detects(l, a) {
+				return unpredictable("the route %s could not be put back: the kernel makes its source %s anew, and detects it first", r, r.PrefSrc)
+			}
+		}
+	}
+	return nil
 }
 
 // comesBesides is an error where the kernel would make more of the link called

@@ -153,7 +153,7 @@ func (w *kernel) reach6(r resource.Route, h resource.Hop) (resource.Hop, error) 
 	switch {
 	case ok && found.NHID != 0:
 		return h, unpredictable("the gateway %s is reached by a nexthop object: %s", h.Via, found)
-	case ok && h.Dev == "" && neighbour(found, hop) && hop.Dev != "lo" && w.onLinks6(found):
+	case ok && h.Dev == "" && w.onLinks6(h.Via, found):
 		return h, unpredictable("over which link the gateway %s is reached: the kernel has a route to it over several", h.Via)
 	case !ok || !neighbour(found, hop):
 		return h, refuse("EHOSTUNREACH", "")
@@ -162,11 +162,11 @@ func (w *kernel) reach6(r resource.Route, h resource.Hop) (resource.Hop, error) 
 	return h, nil
 }
 
-// onLinks6 reports whether the kernel has routes like r over other links too, which it
-// tries in an order that nothing tells.
-func (w *kernel) onLinks6(r resource.Route) bool {
-	return r.ByLink() && slices.ContainsFunc(w.routes(resource.Selector{Kind: resource.KindRoute, Dst: r.Dst, Table: r.Table}), func(o resource.Route) bool {
-		return o.ByLink() && o.Metric == r.Metric && o.Hops[0].Dev != r.Hops[0].Dev
+// onLinks6 reports whether the kernel has routes like r, which leads to a, over other links
+// too: it tries them in an order that nothing tells.
+func (w *kernel) onLinks6(a netip.Addr, r resource.Route) bool {
+	return r.ByLink() && slices.ContainsFunc(w.covering(a, r.Table), func(o resource.Route) bool {
+		return o.ByLink() && o.Dst == r.Dst && o.Metric == r.Metric && o.Hops[0].Dev != r.Hops[0].Dev
 	})
 }
 
