@@ -1,0 +1,97 @@
+package rollout_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+
+	"runbook/engine"
+	"runbook/engine/rollout"
+)
+
+// kept is a journal that keeps its entries.
+type kept struct {
+	nowhere
+	mu      sync.Mutex
+	entries []engine.Entry
+}
+
+func (k *kept) Append(_ context.Context, e ...engine.Entry) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.entries = append(k.entries, e...)
+	return nil
+}
+
+// takenUp is a run of five nodes whose record was cut: node-1 failed, node-2 was in
+// hand, with its route, and nothing was begun on the others.
+func takenUp(t *testing.T, maxFailures int) (*fleet, *rollout.Run) {
+	t.Helper()
+	f, infos := newFleet(5)
+	p := addRoute([]string{"1", "100%"}, maxFailures)
+	r, _ := newRun(f, infos[1:2], p)
+	record := &kept{}
+	r.Journal = record
+	if _, err := r.Apply(t.Context(), predicted(t, r)); err != nil {
+		t.Fatal(err)
+	}
+	record.entries = slices.DeleteFunc(record.entries, func(e engine.Entry) bool { return e.Kind == engine.EntryDone || e.Kind == engine.EntryEnd })
+	record.entries = append(record.entries, engine.Entry{Run: "r", Node: "node-1", Kind: engine.EntryEnd, Text: string(engine.NodeFailed)})
+	r, _ = newRun(f, infos, p)
+	past, err := engine.PastOf(record.entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Journal, r.Past = record, past
+	return f, r
+}
+
+// What was in hand is finished first, and then what is left; the run has failed on a node all the same.
+func TestTakeUp(t *testing.T) {
+	f, r := takenUp(t, 1)
+	if err := r.TakeUp(t.Context()); err != nil || !r.Idle() || r.Before()["node-2"] != engine.NodeDone {
+		t.Fatalf("%v, %v", err, r.Before())
+	}
+	plans := predicted(t, r)
+	if len(plans) != 3 || r.Refusal(plans) != nil {
+		t.Fatalf("%d plans, %v", len(plans), r.Refusal(plans))
+	}
+	states, err := r.Apply(t.Context(), plans)
+	if err == nil || err.Code != engine.Unreachable || len(states) != 5 || states["node-1"] != engine.NodeFailed || states["node-5"] != engine.NodeDone {
+		t.Errorf("%v, %v", err, states)
+	}
+	if got := f.changed(t); len(got) != 4 {
+		t.Errorf("changed %v", got)
+	}
+}
+
+// Where more nodes have failed than may, what was in hand is put back and nothing else is done.
+func TestTakeUpWithTooManyFailures(t *testing.T) {
+	f, r := takenUp(t, 0)
+	if e := r.Refusal(nil); e == nil || e.Code != engine.GateFailed || r.Idle() {
+		t.Fatalf("%v", e)
+	}
+	if err := r.TakeUp(t.Context()); err == nil || err.Code != engine.GateFailed || !r.Idle() || r.Before()["node-2"] != engine.NodeFailed {
+		t.Errorf("%v, %v", err, r.Before())
+	}
+	if got := f.changed(t); len(got) != 0 {
+		t.Errorf("changed %v", got)
+	}
+}
+
+// A run that is stopped before it has finished what was in hand leaves that in hand.
+func TestTakeUpThatIsStopped(t *testing.T) {
+	f, r := takenUp(t, 1)
+	stop := make(chan struct{})
+	close(stop)
+	r.Stop = stop
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.TakeUp(ctx); err == nil || err.Code != engine.Interrupted {
+		t.Errorf("%v", err)
+	}
+	if got := f.changed(t); r.Idle() || len(got) != 1 {
+		t.Errorf("idle: %v, changed %v", r.Idle(), got)
+	}
+}
