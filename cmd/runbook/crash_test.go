@@ -107,10 +107,12 @@ func (c *Client) cut() {
 type crashLab struct {
 	realLab
 	before, after map[string]string // what a node holds without, and with, all that the runbook does
+	down          map[string]int    // how often eth1 has gone down before the run that is looked at
 }
 
-func newCrashLab(t *testing.T, maxFailures int) crashLab {
+func newCrashLab(t *testing.T, maxFailures int) *crashLab {
 	t.Helper()
+	t.Parallel()
 	integration.Need(t, "root", "sshd", "ip")
 	r := realLab{dir: t.TempDir()}
 	r.binary = filepath.Join(r.dir, "runbook")
@@ -131,15 +133,15 @@ func newCrashLab(t *testing.T, maxFailures int) crashLab {
 	if err := os.WriteFile(filepath.Join(r.dir, "book.star"), fmt.Appendf(nil, crashBook, maxFailures), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := crashLab{realLab: r}
-	c.before = c.held(t)
+	c := &crashLab{realLab: r}
+	c.before = c.look(t).held
 	if out, err := c.run("", "run").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	c.after = c.held(t)
-	c.clean(t)
-	if now := c.held(t); fmt.Sprint(now) != fmt.Sprint(c.before) {
-		t.Fatalf("cleaned, the nodes hold %s\nwant %s", now, c.before)
+	c.after = c.look(t).held
+	now := c.look(t)
+	if c.down = now.down; fmt.Sprint(now.held) != fmt.Sprint(c.before) {
+		t.Fatalf("cleaned, the nodes hold %s\nwant %s", now.held, c.before)
 	}
 	return c
 }
@@ -195,7 +197,7 @@ func crashOverlay(t *testing.T) string {
 }
 
 // run is the command that runs the runbook, or takes a run up again; crash is a variable for a point.
-func (c crashLab) run(crash string, verb ...string) *exec.Cmd {
+func (c *crashLab) run(crash string, verb ...string) *exec.Cmd {
 	args := append(verb, "--yes", "--repeat-anyway", "--format", "json")
 	if verb[0] == "run" {
 		args = append(args, "-i", "lab", "book.star")
@@ -207,22 +209,8 @@ func (c crashLab) run(crash string, verb ...string) *exec.Cmd {
 	return cmd
 }
 
-// held is what the kernel of each node holds.
-func (c crashLab) held(t *testing.T) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	node := ""
-	for line := range strings.Lines(c.dump(t)) {
-		if strings.HasPrefix(line, "node-") {
-			node = strings.TrimSpace(line)
-		}
-		out[node] += line
-	}
-	return out
-}
-
 // each has a shell on each node do something, and returns what it says.
-func (c crashLab) each(t *testing.T, script string) map[string]string {
+func (c *crashLab) each(t *testing.T, script string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	var mu sync.Mutex
@@ -245,28 +233,30 @@ func (c crashLab) each(t *testing.T, script string) map[string]string {
 	return out
 }
 
-// clean takes back, by hand, what the runbook does.
-func (c crashLab) clean(t *testing.T) {
-	t.Helper()
-	c.each(t, "ip route del 10.20.0.0/16; ip route del 10.21.0.0/16; rm -f /run/crash; true")
+// found is what the nodes hold, and how often eth1 of each has gone down.
+type found struct {
+	held map[string]string
+	down map[string]int
 }
 
-// restarts is how often eth1 of each node has gone down.
-func (c crashLab) restarts(t *testing.T) map[string]int {
+// look finds out what the nodes hold, and then takes back, by hand, what the runbook does.
+func (c *crashLab) look(t *testing.T) found {
 	t.Helper()
-	out := map[string]int{}
-	for name, text := range c.each(t, "cat /sys/class/net/eth1/carrier_down_count") {
-		n, err := strconv.Atoi(text)
+	out := found{map[string]string{}, map[string]int{}}
+	for name, text := range c.each(t, dumpScript+`; cat /sys/class/net/eth1/carrier_down_count
+		{ ip route del 10.20.0.0/16; ip route del 10.21.0.0/16; rm -f /run/crash; } 2>/dev/null; true`) {
+		lines := strings.Split(text, "\n")
+		n, err := strconv.Atoi(lines[len(lines)-1])
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %s", name, text)
 		}
-		out[name] = n
+		out.held[name], out.down[name] = sortedDump(strings.Join(lines[:len(lines)-1], "\n")), n
 	}
 	return out
 }
 
 // newest is the newest run and its nodes, or "".
-func (c crashLab) newest(t *testing.T) (id string, o engine.Outcome) {
+func (c *crashLab) newest(t *testing.T) (id string, o engine.Outcome) {
 	t.Helper()
 	out, err := c.command("runs", "--format", "json").Output()
 	if err != nil {
@@ -283,12 +273,12 @@ func (c crashLab) newest(t *testing.T) (id string, o engine.Outcome) {
 }
 
 // ended takes the newest run up until nothing is left of it, and checks where that leads.
-func (c crashLab) ended(t *testing.T, was string, down map[string]int) {
+func (c *crashLab) ended(t *testing.T, was string) {
 	t.Helper()
 	id, outcome := c.newest(t)
 	if id == was { // it was ended before it was recorded
-		if now := c.held(t); fmt.Sprint(now) != fmt.Sprint(c.before) {
-			t.Errorf("without a record the nodes hold %s", now)
+		if now := c.look(t); fmt.Sprint(now.held) != fmt.Sprint(c.before) {
+			t.Errorf("without a record the nodes hold %s", now.held)
 		}
 		return
 	}
@@ -308,9 +298,11 @@ func (c crashLab) ended(t *testing.T, was string, down map[string]int) {
 	if outcome = outcome2; len(outcome.Nodes) != crashNodes {
 		t.Fatalf("the record says of nodes: %v\n%s", outcome.Nodes, said.String())
 	}
-	held, now := c.held(t), c.restarts(t)
+	now, down := c.look(t), c.down
+	held := now.held
+	c.down = now.down
 	for n, state := range outcome.Nodes {
-		restarts := now[n] - down[n]
+		restarts := now.down[n] - down[n]
 		switch s := engine.NodeState(state); {
 		case restarts > 1:
 			t.Errorf("%s was restarted %d times", n, restarts)
@@ -337,7 +329,6 @@ func TestKilledAtEveryWrite(t *testing.T) {
 	points, through := 0, 0
 	for {
 		was, _ := c.newest(t)
-		down := c.restarts(t)
 		cmd := c.run(fmt.Sprintf("CRASH_AT_WRITE=%d", points+1), "run")
 		out, _ := cmd.CombinedOutput()
 		killed := cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
@@ -348,14 +339,13 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			break
 		}
 		points++
-		c.ended(t, was, down)
+		c.ended(t, was)
 		if t.Failed() {
 			t.Fatalf("killed at write %d", points)
 		}
 		if _, o := c.newest(t); o.Exit == 0 {
 			through++
 		}
-		c.clean(t)
 	}
 	t.Logf("%d points tried; after %d of them all nodes were done", points, through)
 	if points < 20 {
@@ -372,26 +362,23 @@ func TestAgentKilledAtEveryChange(t *testing.T) {
 	points := 0
 	for killed := true; killed; {
 		was, _ := c.newest(t)
-		down := c.restarts(t)
 		at := points + 1
 		c.each(t, fmt.Sprintf("[ $(hostname) != node-3 ] || printf %d > /run/crash", at))
 		c.run("", "run").Run() //nolint:errcheck // the record tells
-		left, err := strconv.Atoi(c.each(t, "cat /run/crash 2>/dev/null || echo 1")["node-3"])
+		left, err := strconv.Atoi(c.each(t, "cat /run/crash 2>/dev/null || echo 1; rm -f /run/crash")["node-3"])
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.each(t, "rm -f /run/crash")
 		if killed = left <= 0; killed {
 			points++
 		}
-		c.ended(t, was, down)
+		c.ended(t, was)
 		if t.Failed() {
 			t.Fatalf("the agent killed at %d", at)
 		}
 		if _, o := c.newest(t); killed && o.Nodes["node-10"] != string(engine.NodeDone) {
 			t.Fatalf("the agent killed at %d: node-10 is %q", at, o.Nodes["node-10"])
 		}
-		c.clean(t)
 	}
 	t.Logf("%d points tried", points)
 	if points < 4 {
@@ -405,11 +392,10 @@ func TestConnectionCutAtEveryRequest(t *testing.T) {
 	points := 0
 	for request := 1; ; request++ {
 		was, _ := c.newest(t)
-		down := c.restarts(t)
 		at := 2*request - request%2 // two points for each request
 		cmd := c.run(fmt.Sprintf("CRASH_AT_CALL=%d", at), "run")
 		cmd.Run() //nolint:errcheck // the record tells
-		c.ended(t, was, down)
+		c.ended(t, was)
 		if t.Failed() {
 			t.Fatalf("cut at %d", at)
 		}
@@ -417,7 +403,6 @@ func TestConnectionCutAtEveryRequest(t *testing.T) {
 			break
 		}
 		points++
-		c.clean(t)
 	}
 	t.Logf("%d points tried", points)
 	if points < 3*crashNodes {

@@ -152,19 +152,28 @@ func dumps(ts *testscript.TestScript, _ bool, args []string) {
 
 // dumpOf is what the kernels of a lab's nodes hold. runbook runs the command.
 func dumpOf(l *lab.Lab, runbook func(args ...string) ([]byte, error)) (string, error) {
-	const all = `ip -d addr; ip -d route show table all; ip -6 -d route show table all; ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent`
-	age := regexp.MustCompile(`(expires|valid_lft|preferred_lft) [0-9]+sec`)
 	var dump strings.Builder
 	for _, n := range l.Nodes() {
-		out, err := runbook("lab", "exec", n.Name, "--", "sh", "-c", "until ! ip addr show tentative | grep -q .; do sleep 0.05; done; "+all)
+		out, err := runbook("lab", "exec", n.Name, "--", "sh", "-c", dumpScript)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", n.Name, err)
 		}
-		lines := strings.Split(age.ReplaceAllString(string(out), "$1"), "\n")
-		slices.Sort(lines)
-		fmt.Fprintf(&dump, "%s\n%s\n", n.Name, strings.Join(lines, "\n"))
+		fmt.Fprintf(&dump, "%s\n%s\n", n.Name, sortedDump(string(out)))
 	}
 	return dump.String(), nil
+}
+
+// dumpScript has a node's shell say all that its kernel holds, once its addresses can be used.
+const dumpScript = "until ! ip addr show tentative | grep -q .; do sleep 0.05; done; " +
+	"ip -d addr; ip -d route show table all; ip -6 -d route show table all; ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent"
+
+var ages = regexp.MustCompile(`(expires|valid_lft|preferred_lft) [0-9]+sec`)
+
+// sortedDump is what dumpScript said, in an order of its own and without what ages.
+func sortedDump(out string) string {
+	lines := strings.Split(ages.ReplaceAllString(out, "$1"), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 func isFile(p string) bool {
