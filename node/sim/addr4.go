@@ -117,8 +117,20 @@ func (w *kernel) dropRoute4(dev string, dst netip.Prefix, t resource.RouteType, 
 }
 
 // goneAddr4 deletes a, and its secondaries with it or, where the link is set
+// broadcast4 reports whether a is a broadcast address, too.
+func (w *kernel) broadcast4(a resource.Addr) bool {
+	return slices.ContainsFunc(w.routes(resource.Selector{Kind: resource.KindRoute, Dst: one(a.Prefix.Addr()), Table: resource.TableLocal}), func(r resource.Route) bool {
+		return r.Type == resource.Broadcast
+	})
+}
+
 // so, all but the first, which takes its place (__inet_del_ifa).
 func (w *kernel) goneAddr4(l resource.Link, a resource.Addr) error {
+	for _, o := range w.addrs(a.Dev, 4) { // of which one that is put back in its place may move others
+		if w.broadcast4(o) {
+			return unpredictable("taking %s away could not be taken back: %s is a broadcast address of the node, too, so that its routes depend on which was first", a, o)
+		}
+	}
 	list := w.addrs(a.Dev, 4)
 	at := slices.IndexFunc(list, func(o resource.Addr) bool { return o.Key() == a.Key() })
 	a = list[at]

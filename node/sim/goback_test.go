@@ -52,6 +52,7 @@ func TestCanGoBack(t *testing.T) {
 		{"a route taken away, its source gone", resource.Of(sourced), nil, taken, "10.98.0.77 is no address of the node any more"},
 		{"a kept address", resource.Of(link(true, true)), []resource.State{resource.Of(link(false, true))}, own("fd00:98::2/64"), "was kept when eth1 went down"},
 		{"an address added on a link that is down", resource.Of(link(true, false)), []resource.State{resource.Of(link(false, false)), added}, own("fd00:98::9/64"), ""},
+		{"an address that is a broadcast address, too", nil, []resource.State{resource.Of(resource.Addr{Dev: "eth1", Prefix: p("10.99.255.255/32"), Permanent: true})}, own("10.99.255.255/32"), "is a broadcast address of the node, too"},
 		{"taking up what would keep it", resource.Of(link(true, true)), []resource.State{resource.Of(link(false, true)), added}, engine.Edit{Want: resource.Of(link(true, true))}, "but not the route to that"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
