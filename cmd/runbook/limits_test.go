@@ -50,7 +50,7 @@ var hits = map[engine.Limit]hitting{
 	engine.LimitFailures:         {low: "0", body: oneRoute, asked: "1 node failed", dead: 1},
 	engine.LimitDuration:         {low: "1s", body: oneRoute, asked: "longer than", delay: 3 * time.Second},
 	engine.LimitSteps:            {low: "20000", body: "for _ in range(1000000):\n        pass", asked: "still running after 20000 steps", at: true},
-	engine.LimitMemory:           {low: "64MB", body: `print(len("x" * (1 << 29)))`, asked: "needs more memory", at: true},
+	engine.LimitMemory:           {low: "128MB", body: `print(len("x" * (1 << 29)))`, asked: "needs more memory", at: true},
 	engine.LimitOutput:           {low: "10B", body: `print("more than ten")`, asked: "would print", at: true},
 	engine.LimitNodesPerHour:     {low: "4", body: oneRoute, asked: "3 nodes were changed by this runbook on this inventory within the last hour, and this run would add 3", twice: true},
 	engine.LimitChangesPerHour:   {low: "4", body: oneRoute, asked: "3 changes were made by this runbook on this inventory within the last hour, and this run would add 3", twice: true},
@@ -246,3 +246,29 @@ func TestEveryLimitStopsARun(t *testing.T) {
 
 // failuresAllowed is what the header says of failures: always more than there are.
 func (h hitting) failuresAllowed() int { return 3 * h.dead }
+
+// The least that limit memory can be is enough for a runbook that needs little: it would
+// otherwise stop runs, now and then, for what the evaluator is.
+func TestTheLeastMemoryIsEnough(t *testing.T) {
+	info, _ := engine.LimitMemory.Info()
+	limits := engine.Limits{engine.LimitMemory: {N: info.Min, Source: "--limit"}}
+	book := engine.Source{Main: "book.star", Files: map[string]string{"book.star": "runbook()\n\ndef run(node, p):\n    print(len(\"x\" * 1000000))\n"}}
+	for range 20 {
+		program, err := script.Start(t.Context(), script.Config{Ops: builtins.Operations, Limits: limits}, book)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = program.Run(t.Context(), engine.NodeInfo{Name: "node-1"}, listener{})
+		program.Close() //nolint:errcheck // it is over
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// listener is a host that is only told things.
+type listener struct{}
+
+func (listener) Do(context.Context, engine.Call) (any, error)     { return nil, nil }
+func (listener) Print(string, string) error                       { return nil }
+func (listener) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
