@@ -28,6 +28,7 @@ type progress struct {
 	pace    inHand                   // the node that waits for changes_per_minute, until its end; no name: none does
 	took    time.Duration            // a node, on the average of late
 	timed   int                      // on how many nodes that rests
+	stops   bool                     // no other node starts
 	asked   bool                     // people are asked, whose time nobody knows
 	over    bool
 }
@@ -74,6 +75,8 @@ func (p *progress) take(e engine.Event) {
 		p.tell(e.Node, "reached over a new connection")
 	case engine.EventNode:
 		p.move(e)
+	case engine.EventStopping:
+		p.stops = true
 	case engine.EventEnd:
 		p.over = true
 	}
@@ -120,9 +123,10 @@ func (p *progress) move(e engine.Event) {
 }
 
 // left is about how long the run still takes, and whether that is known at all: it
-// is not before the first node is through, while people are asked, and where a node takes far longer than others did.
+// is not before the first node is through, while people are asked, where a node takes far longer than others did,
+// and when the run stops, which is then over with the nodes in hand.
 func (p *progress) left(now time.Time) (d time.Duration, known bool) {
-	if p.timed == 0 || p.asked {
+	if p.timed == 0 || p.asked || p.stops {
 		return 0, false
 	}
 	var been time.Duration // of the nodes in hand, on the average
@@ -229,6 +233,9 @@ func (p *progress) bar(now time.Time, width int, s Style) string {
 	name, _, _ := strings.Cut(p.wave.Text, ":")
 	if wait := p.bake.Sub(now); !p.bake.IsZero() {
 		name = fmt.Sprintf("%s, %s until the next", name, seconds(wait+time.Second-1))
+	}
+	if p.stops {
+		name += ", stopping"
 	}
 	end := fmt.Sprintf("  %d of %s", p.ended, count(p.wave.Nodes, "node"))
 	if width < 60 {

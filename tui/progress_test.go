@@ -72,6 +72,7 @@ func TestFrames(t *testing.T) {
 		scene("narrow", one, false, at.Add(time.Second), 40, 24)
 		scene("low", one, false, at.Add(time.Second), 80, 6)
 		scene("people are asked", one, true, at.Add(time.Second), 80, 24)
+		scene("it is stopped", append(one[:len(one):len(one)], engine.Event{Kind: engine.EventStopping}), false, at.Add(time.Second), 80, 24)
 		scene("a node hangs", one, false, at.Add(30*time.Second), 80, 24)
 
 		at = start
