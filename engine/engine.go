@@ -92,6 +92,13 @@ type Line interface {
 	Lost() bool
 }
 
+// Holder is a [Node] that keeps other runs off while one changes it: from the first
+// edit that has a Run to Release, or the end of the connection. Others are refused: see [RefuseHeld].
+type Holder interface {
+	// Release lets other runs on. It does not wait for the node.
+	Release()
+}
+
 // Model is a node in memory that predicts what the kernel would do. It is
 // seeded from a real node as far as it is looked at, and keeps what it
 // predicted: a later Read sees it.
@@ -120,7 +127,7 @@ type Edit struct {
 	Lost    resource.State `json:"lost,omitempty"`
 	// Disrupts is what the change interrupts, such as "link eth1": the node
 	// remembers it, and refuses to do so again soon. ID identifies the change,
-	// Run and By say whose it is; a live pass sets them.
+	// Run and By say whose it is; a live pass sets them. An edit with a Run has the node to itself: see [Holder].
 	Disrupts resource.Key `json:"disrupts,omitempty"`
 	Verb     string       `json:"verb,omitempty"` // what it does to that: "restart", "down"
 	Cuts     []Cut        `json:"cuts,omitempty"` // the sessions that it cuts or stalls, as predicted
@@ -128,6 +135,7 @@ type Edit struct {
 	ID       string       `json:"id,omitempty"` // RUN/NTH
 	Run      string       `json:"run,omitempty"`
 	By       string       `json:"by,omitempty"`
+	Node     string       `json:"node,omitempty"`    // as the run calls it
 	Machine  string       `json:"machine,omitempty"` // for which it was predicted: [resource.Facts.Machine]
 	// Repeat does it even though the node remembers that it was done lately; an
 	// Undo, which takes another change back, is not refused for that.

@@ -7,8 +7,9 @@ import (
 	"runbook/engine/resource"
 )
 
-// This file is what keeps a node from being disrupted again and again: each
-// node remembers what was done to it lately, whoever did it. It is asked twice: while
+// This file is what keeps a node from being disrupted again and again, and two runs
+// from working on it at the same time: each node remembers what was done to it lately, and which
+// run works on it, whoever that is. It is asked twice: while
 // predicting, so that a run is refused before anything starts, and by the node
 // itself, which no controller can get round.
 
@@ -45,8 +46,43 @@ func RefusePending(m resource.Memory, run string) *Error {
 		return nil
 	}
 	return &Error{
-		Code:  LimitHit,
-		Cause: fmt.Sprintf("the node still waits for the %s of %s by run %s to be confirmed, and else puts itself back", m.Verb, m.Of, m.Run),
+		Code: Unreachable, Left: NothingChanged,
+		Cause: fmt.Sprintf("the node waits for the %s of %s by run %s to be confirmed, since %s, and else puts itself back", m.Verb, m.Of, whose(m), since(m)),
 		Hint:  "wait until it has",
 	}
+}
+
+// RefuseHeld is the error of a change by run to a node, which it calls node, on which
+// the run of m works, or nil. That is no error where it is the same run: its agent has been replaced by another.
+func RefuseHeld(m resource.Memory, run, node string) *Error {
+	own := run != "" && m.Run == run
+	if !m.Held || own && m.Node == node {
+		return nil
+	}
+	e := &Error{
+		Code: Unreachable, Left: NothingChanged,
+		Cause: fmt.Sprintf("run %s works on this node, since %s", whose(m), since(m)),
+		Hint:  "wait until it is through with it",
+	}
+	if own {
+		e.Cause = fmt.Sprintf("this run works on the same machine already, as node %s", m.Node)
+		e.Hint = "two names of the inventory mean one machine: leave one of them out"
+	}
+	return e
+}
+
+// whose is the run of m, and who runs it.
+func whose(m resource.Memory) string {
+	switch {
+	case m.Run == "":
+		return "(it has not said which)"
+	case m.By == "":
+		return m.Run
+	}
+	return m.Run + " of " + m.By
+}
+
+// since is when what m remembers began, by this machine's clock.
+func since(m resource.Memory) string {
+	return time.Now().Add(-m.Age).UTC().Format(time.RFC3339) + " (" + m.Age.Round(time.Second).String() + " ago)"
 }

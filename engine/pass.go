@@ -64,6 +64,7 @@ type Terms struct {
 	// operation. nil: everything is allowed.
 	Allow func(op string, args json.RawMessage) *Error
 	By    string // who runs it: user@machine
+	Run   string // for which it predicts; "": for a plan, which no other run keeps off
 	// Confirm reaches the node over a new connection and has it keep what it
 	// guards under token; it tries until that works or deadline has passed. It
 	// returns the new connection. nil: nothing can be confirmed, and nothing is guarded.
@@ -76,6 +77,7 @@ func (p *Pass) Under(t Terms) *Pass {
 		t.ConfirmWithin = DefaultConfirmWithin
 	}
 	p.terms, p.budget.Tally = t, t.Tally
+	p.run = or(p.run, t.Run)
 	return p
 }
 
@@ -280,6 +282,9 @@ func (p *Pass) admit(ctx context.Context, e *Edit) error {
 		if err := RefusePending(m, p.run); err != nil {
 			return err
 		}
+		if err := RefuseHeld(m, p.run, p.plan.Node); err != nil && p.run != "" {
+			return err
+		}
 		if err := RefuseRepeat(m, *e); err != nil {
 			return err
 		}
@@ -396,7 +401,8 @@ func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, er
 		e := q.change.Edit
 		if e.Happens() {
 			intents = append(intents, p.entry(EntryIntent, q.nth))
-			e.ID, e.Run, e.By = p.changeID(q.nth), p.run, p.terms.By
+			e = p.own(e)
+			e.ID = p.changeID(q.nth)
 			if e.Guard != nil {
 				e.Guard = p.guard(*e.Guard)
 			}
@@ -412,6 +418,12 @@ func (p *Pass) send(ctx context.Context, changes []queued) ([]resource.State, er
 		}
 	}
 	return ApplyAll(ctx, p.node, edits)
+}
+
+// own is e as an edit of this run, which has the node to itself.
+func (p *Pass) own(e Edit) Edit {
+	e.Run, e.By, e.Node = p.run, p.terms.By, p.plan.Node
+	return e
 }
 
 // recordIntents writes what is about to be done, and with it, in one go, what a
@@ -455,6 +467,10 @@ func (p *Pass) judge(changes []queued, found []resource.State, failed error) (ok
 		return len(found), drifted(resource.Compare(changes[len(found)].change.Edit.Before, drift.Found))
 	case errors.As(failed, &refused): // the dry run said that it would not: no script may make light of that
 		return len(found), &Error{Code: Differs, Cause: "the kernel refused what was predicted to succeed", Kernel: refused.Words}
+	}
+	var known *Error
+	if errors.As(failed, &known) && known.Left == NothingChanged { // the node has refused to begin
+		return len(found), failed
 	}
 	for _, q := range changes[len(found):] { // the answer was lost: any of them may have been made
 		p.made(q, nil)

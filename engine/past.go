@@ -210,7 +210,7 @@ func (p *Pass) decide(ctx context.Context, changes []queued) (made int, err erro
 		}
 	}
 	for deadline := time.Now().Add(wait); ; {
-		now, err := p.node.Apply(ctx, Edit{Query: all}) // which waits for what may still be going on
+		now, err := p.node.Apply(ctx, p.own(Edit{Query: all})) // which waits for what may still be going on, and ends the agent of that time
 		if err != nil {
 			return 0, err
 		}

@@ -63,7 +63,7 @@ func (p *Pass) PutBack(ctx context.Context) error {
 	for len(p.done) > 0 {
 		c := p.done[len(p.done)-1]
 		// Not a Read: an Apply waits for what may still be going on at the node.
-		now, err := p.node.Apply(ctx, Edit{Query: c.edit.Query})
+		now, err := p.node.Apply(ctx, p.own(Edit{Query: c.edit.Query}))
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (p *Pass) takeBack(ctx context.Context, nth int, back Edit) error {
 	// Where it cannot be recorded, it is done all the same: the change itself is
 	// in the journal, and a node that is as it was needs no record to be safe.
 	p.journal.Append(ctx, e) //nolint:errcheck // as said
-	found, err := p.node.Apply(ctx, back)
+	found, err := p.node.Apply(ctx, p.own(back))
 	var drift *DriftError
 	switch {
 	case errors.As(err, &drift):

@@ -386,6 +386,7 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 		}
 	}
 	a.set(p.Node, engine.NodeApplying, nil)
+	defer a.fleet.release(p.Node)
 	n, err := a.fleet.node(ctx, a.Dialer, p.Node)
 	if err != nil {
 		e := nodeError(err, p.Node)

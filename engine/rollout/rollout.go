@@ -163,7 +163,7 @@ func (r *Run) terms(node engine.NodeInfo) engine.Terms {
 	}
 	return engine.Terms{
 		Allow: allow,
-		Tally: r.tally, ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By,
+		Tally: r.tally, ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By, Run: r.ID,
 		Confirm: func(ctx context.Context, token string, deadline time.Time) (engine.Node, error) {
 			return r.confirm(ctx, node.Name, token, deadline)
 		},
@@ -326,6 +326,18 @@ func (f *fleet) fresh(ctx context.Context, d engine.Dialer, name string) (patien
 		old.Close() //nolint:errcheck // it is lost, or not needed any more
 	}
 	return n, nil
+}
+
+// release lets other runs change a node that this one is through with.
+func (f *fleet) release(name string) {
+	f.mu.Lock()
+	n := f.nodes[name]
+	f.mu.Unlock()
+	if p, ok := n.(patient); ok {
+		if h, can := p.Node.(engine.Holder); can {
+			h.Release()
+		}
+	}
 }
 
 func (f *fleet) close() {

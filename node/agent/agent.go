@@ -49,6 +49,7 @@ const (
 	opWhole = "snapshot"
 
 	opConfirm = "confirm"
+	opRelease = "release" // nobody waits for its answer
 )
 
 type request struct {

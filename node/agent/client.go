@@ -44,6 +44,7 @@ var (
 	_ engine.Sequencer   = (*Client)(nil)
 	_ engine.Snapshotter = (*Client)(nil)
 	_ engine.Confirmer   = (*Client)(nil)
+	_ engine.Holder      = (*Client)(nil)
 )
 
 // errClosed is why a connection ended that was closed here.
@@ -124,6 +125,19 @@ func (c *Client) Snapshot(ctx context.Context, max int) (resource.State, bool, e
 func (c *Client) Confirm(ctx context.Context, token string) error {
 	_, err := c.call(ctx, request{Op: opConfirm, Token: token})
 	return err
+}
+
+// releaseWithin is how long a connection may take to take the word that a node is released.
+const releaseWithin = time.Second
+
+// Release implements engine.Holder. An agent that is not told releases the node when it ends.
+func (c *Client) Release() {
+	b, _ := frame(request{Op: opRelease}) // id 0: nobody waits for the answer
+	select {
+	case c.out <- b:
+	case <-c.gone:
+	case <-time.After(releaseWithin):
+	}
 }
 
 // Close implements engine.Node. Calls that wait get an error.

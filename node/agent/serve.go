@@ -108,7 +108,7 @@ func (s *server) receive(ctx context.Context, in io.Reader) {
 		if !s.begin() {
 			continue
 		}
-		if q.Op != opApply {
+		if q.Op != opApply && q.Op != opRelease {
 			go s.handle(ctx, q)
 			continue
 		}
@@ -145,6 +145,10 @@ func (s *server) handle(ctx context.Context, q request) {
 	case q.Op == opWhole: // few is false: it must be asked piece by piece
 	case q.Op == opConfirm:
 		err = s.confirm(ctx, q.Token)
+	case q.Op == opRelease:
+		if n, can := s.node.(engine.Holder); can {
+			n.Release()
+		}
 	default:
 		err = fmt.Errorf("the agent knows no request %q", q.Op)
 	}

@@ -198,7 +198,7 @@ func (f folder) holder(name string) int {
 	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
 	for line := range strings.Lines(string(b)) { // "1: FLOCK  ADVISORY  WRITE 4242 fe:00:12345 0 EOF"
 		w := strings.Fields(line)
-		if len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
+		if len(w) > 5 && w[1] == "FLOCK" && w[3] == "WRITE" && w[5] == file {
 			pid, _ := strconv.Atoi(w[4])
 			return pid
 		}

@@ -1,8 +1,9 @@
 //go:build linux
 
 // Package guard is what a node does for itself, whatever becomes of the
-// controller: it puts itself back when a risky change is not confirmed, and it
-// remembers what was done to it, so as not to be disrupted again and again.
+// controller: it puts itself back when a risky change is not confirmed, it
+// remembers what was done to it, so as not to be disrupted again and again, and it
+// lets one run at a time work on it.
 //
 // [Over] wraps the node of an agent. A change that is to be guarded, and every
 // restart, is written to a folder of the node before its first kernel message, with all that
@@ -15,6 +16,7 @@
 //	guardian.go   the process that waits
 //	putback.go    taking back
 //	memory.go     what was disrupted, by whom, when
+//	hold.go       the run that works on the node
 //	folder.go     files that survive a power cut; the lock
 //	moment.go     time that holds across set clocks and reboots
 //	systemd.go    out of the session's reach, where systemd is
@@ -26,7 +28,9 @@ package guard
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"runbook/engine"
@@ -50,6 +54,10 @@ type Node struct {
 	kernel Kernel
 	folder folder
 	start  func(dir string) error // starts a guardian, and returns once it watches
+
+	mu   sync.Mutex
+	held *os.File // the lock of the run that works on the node; nil: none does through this agent
+	run  string   // which one
 }
 
 var (
@@ -57,6 +65,7 @@ var (
 	_ engine.Sequencer   = (*Node)(nil)
 	_ engine.Snapshotter = (*Node)(nil)
 	_ engine.Confirmer   = (*Node)(nil)
+	_ engine.Holder      = (*Node)(nil)
 )
 
 // Over returns k, the kernel as this process sees it, as a node that keeps its
@@ -104,6 +113,9 @@ func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.St
 	switch {
 	case err == nil:
 		defer lock.Close() //nolint:errcheck // which is what releases it
+		if err := n.take(ctx, edits); err != nil {
+			return nil, err
+		}
 	case ctx.Err() != nil || slices.ContainsFunc(edits, needsRecord):
 		return nil, err
 	}

@@ -158,6 +158,7 @@ func TestConfirmedChangeStays(t *testing.T) {
 	if s := b.read(t, nodetest.Everything); s[route(1).Key()] == nil {
 		t.Error("a confirmed change is gone")
 	}
+	a.end()
 	if ms := b.memory(t); len(ms) != 0 {
 		t.Errorf("the node says %v", ms)
 	}
@@ -220,9 +221,10 @@ func TestChangesOfOthersWait(t *testing.T) {
 	if _, err := a.Apply(t.Context(), guarded(edit(t, a, "r1", route(1)), "x", time.Minute)); err != nil {
 		t.Fatal(err)
 	}
+	a.end() // the guardian keeps the node for its run
 	b := m.agent(t)
 	_, err := b.Apply(t.Context(), edit(t, b, "r2", route(2)))
-	if e := engine.AsError(err); err == nil || e.Code != engine.LimitHit || !strings.Contains(e.Error(), "run r1") {
+	if e := engine.AsError(err); err == nil || e.Code != engine.Unreachable || !strings.Contains(e.Error(), "by run r1 of ann@ops to be confirmed, since") {
 		t.Errorf("a change that rests on one that may vanish: %v", err)
 	}
 	if _, err := b.Apply(t.Context(), engine.Edit{Query: nodetest.Everything}); err != nil {
@@ -632,7 +634,15 @@ func TestRepeatsAtOnce(t *testing.T) {
 	}
 	var wait sync.WaitGroup
 	for i, a := range agents {
-		wait.Go(func() { _, errs[i] = a.Apply(t.Context(), edits[i]) })
+		wait.Go(func() {
+			for end := time.Now().Add(settled); ; time.Sleep(10 * time.Millisecond) { // one after another: the others keep it off
+				_, errs[i] = a.Apply(t.Context(), edits[i])
+				if errs[i] == nil || engine.AsError(errs[i]).Code != engine.Unreachable || time.Now().After(end) {
+					a.Release()
+					return
+				}
+			}
+		})
 	}
 	wait.Wait()
 	done := 0

@@ -152,6 +152,9 @@ func (n *Node) addMemory(s resource.State, q resource.Query) {
 	if err != nil {
 		s[resource.MemoryKey("")] = resource.Memory{Broken: err.Error()}
 	}
+	if h, held := n.others(); held {
+		add(h.memory(t))
+	}
 	for _, e := range all { // however old: a run that is taken up again asks what became of its own
 		add(e.memory(t))
 	}

@@ -56,6 +56,7 @@ func down(run string) engine.Edit {
 
 func do(t *testing.T, n *Node, e engine.Edit) {
 	t.Helper()
+	defer n.Release()
 	if _, err := n.Apply(t.Context(), e); err != nil {
 		t.Error(err)
 	}
