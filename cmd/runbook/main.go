@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -90,31 +91,41 @@ func command(stop stopper) *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), undoCommand(stop), resumeCommand(stop), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), versionCommand())
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), undoCommand(stop), resumeCommand(stop), stopCommand(), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), versionCommand())
 	return root
 }
 
 // stopper tells a run to end: stop after the changes in flight, ctx at once.
 type stopper struct {
-	ctx  context.Context
-	stop chan struct{}
+	ctx   context.Context
+	stop  chan struct{}
+	press func(now bool) (says string) // stops, as an interrupt does; now: as the second one
 }
 
-// interrupts makes Ctrl-C (or SIGTERM, or the terminal's end) close stop, and a second one cancel ctx.
+// interrupts makes Ctrl-C (or SIGTERM, the terminal's end, or runbook stop) close stop, and a second one cancel ctx.
 // What does not look at stop is canceled by the first: see [stopper.whole].
 func interrupts() (stopper, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := stopper{ctx, make(chan struct{})}
+	s := stopper{ctx: ctx, stop: make(chan struct{})}
+	var once sync.Once
+	s.press = func(now bool) string {
+		first := false
+		once.Do(func() { first = true; close(s.stop) })
+		if first && !now {
+			return stopsSoon
+		}
+		cancel()
+		return stopsNow
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	signal.Ignore(syscall.SIGPIPE) // who stops reading, such as head, does not stop a run in its middle
 	go func() {
-		<-signals
-		close(s.stop)
-		<-signals
-		cancel()
+		for range signals {
+			s.press(false)
+		}
 	}()
-	return s, func() { signal.Stop(signals); cancel() }
+	return s, func() { signal.Stop(signals); close(signals); cancel() }
 }
 
 // whole returns a context that ends at the first interrupt, for what changes nothing.

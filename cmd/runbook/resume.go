@@ -49,7 +49,7 @@ func resumeCommand(stop stopper) *cobra.Command {
 			if refused := s.run.Refusal(nil); refused != nil && run.Outcome != nil && s.run.Idle() {
 				return refused
 			}
-			return s.inJournal(func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
+			return s.inJournal(stop, func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
 				return j.Resume(ctx, run.ID, who)
 			}, func() (map[string]engine.NodeState, error) {
 				states, err := s.goOn(planning, stop, f)

@@ -81,7 +81,7 @@ func runCommand(stop stopper) *cobra.Command {
 			if err := s.start(f); err != nil {
 				return err
 			}
-			return s.recorded("run", func() (map[string]engine.NodeState, error) {
+			return s.recorded("run", stop, func() (map[string]engine.NodeState, error) {
 				p, err := s.predict(planning)
 				if err != nil {
 					return nil, err
@@ -126,7 +126,7 @@ func applyCommand(stop stopper) *cobra.Command {
 			if err := s.start(f); err != nil {
 				return err
 			}
-			return s.recorded("apply", func() (map[string]engine.NodeState, error) {
+			return s.recorded("apply", stop, func() (map[string]engine.NodeState, error) {
 				now, err := s.predict(planning)
 				if err != nil {
 					return nil, err
@@ -188,8 +188,8 @@ func (s *session) keepPlan(p *engine.Plan) error {
 
 // recorded opens the journal's record of the run around f and closes it with
 // how that ended.
-func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, error)) error {
-	return s.inJournal(func(ctx context.Context, j *journal.Journal, who string) (release func(), err error) {
+func (s *session) recorded(verb string, stop stopper, f func() (map[string]engine.NodeState, error)) error {
+	return s.inJournal(stop, func(ctx context.Context, j *journal.Journal, who string) (release func(), err error) {
 		s.run.ID, err = j.Begin(ctx, engine.RunRecord{
 			Verb: verb, Runbook: s.source.Main, Hash: s.source.Hash(), Params: s.params,
 			Inventory: s.fleet.inventory, Selection: s.fleet.selection, User: who, Reason: s.reason, Undoes: s.undoes, Started: time.Now().UTC(),
@@ -203,7 +203,8 @@ func (s *session) recorded(verb string, f func() (map[string]engine.NodeState, e
 }
 
 // inJournal opens the journal, and by open a record in it, around f; then it closes that with how f ended.
-func (s *session) inJournal(open func(ctx context.Context, j *journal.Journal, who string) (release func(), err error), f func() (map[string]engine.NodeState, error)) error {
+// Meanwhile other processes can stop the run.
+func (s *session) inJournal(stop stopper, open func(ctx context.Context, j *journal.Journal, who string) (release func(), err error), f func() (map[string]engine.NodeState, error)) error {
 	j, err := journal.Open(journal.DefaultDir())
 	if err != nil {
 		return err
@@ -220,6 +221,7 @@ func (s *session) inJournal(open func(ctx context.Context, j *journal.Journal, w
 		return err
 	}
 	defer release()
+	defer stop.listens(j, s.run.ID)()
 	states, err := f()
 	if jerr := j.End(ctx, s.run.ID, *outcomeOf(states, engine.AsError(err))); jerr != nil && err == nil {
 		return jerr

@@ -44,14 +44,18 @@ func runsCommand() *cobra.Command {
 					return err
 				}
 				if format == "json" {
-					return listed(printJSON(append([]engine.RunRecord{}, runs...))) // a list also where there are none
+					out := []listedRun{} // a list also where there are none
+					for _, r := range runs {
+						out = append(out, listedRun{r, stateOf(j, r)})
+					}
+					return listed(printJSON(out))
 				}
 				if len(runs) == 0 {
 					fmt.Fprintln(os.Stderr, "no runs yet")
 				}
 				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 				for _, r := range runs {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, tui.Line(tui.Subject(r)), tui.Line(r.User), tui.Line(tui.Ending(r)))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime), r.Verb, tui.Line(tui.Subject(r)), tui.Line(r.User), tui.Line(ending(j, r)))
 				}
 				return listed(w.Flush())
 			})
@@ -60,6 +64,12 @@ func runsCommand() *cobra.Command {
 	c.Flags().StringVar(&format, "format", "text", "text or json")
 	c.Flags().BoolVar(&verify, "verify", false, "find out whether a record was changed after it was written")
 	return c
+}
+
+// listedRun is a run in a list of them.
+type listedRun struct {
+	engine.RunRecord
+	State string `json:"state"` // "running", "killed", "ended"
 }
 
 // verifyRuns tells whether the journal is as it was written.

@@ -55,7 +55,7 @@ func undoCommand(stop stopper) *cobra.Command {
 			if len(force) > 0 {
 				s.params = map[string]string{forcedParam: strings.Join(force, ",")}
 			}
-			return s.recorded("undo", func() (map[string]engine.NodeState, error) {
+			return s.recorded("undo", stop, func() (map[string]engine.NodeState, error) {
 				p, err := s.predict(planning)
 				if err != nil {
 					return nil, err

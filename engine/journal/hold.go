@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"runbook/engine"
 )
@@ -28,7 +29,15 @@ func (j *Journal) Hold(id string) (release func(), err error) {
 	if err != nil {
 		return nil, failure(j.path, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	for range 10 { // somebody may be asking just now whether it is held
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		f.Close() //nolint:errcheck // it was only opened
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, &engine.Error{Code: engine.Invalid, Cause: "run " + id + " is still going, in another process", Hint: "runbook stop " + id + " ends it"}

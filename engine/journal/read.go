@@ -23,6 +23,15 @@ func (j *Journal) Runs(ctx context.Context) ([]engine.RunRecord, error) {
 	return runs, nil
 }
 
+// Record returns the record of a run, by its id as [Journal.Run] takes it.
+func (j *Journal) Record(ctx context.Context, id string) (engine.RunRecord, error) {
+	run, err := j.find(ctx, id)
+	if err != nil {
+		return engine.RunRecord{}, j.readError(ctx, err)
+	}
+	return run, nil
+}
+
 // Run returns the record of a run and its entries in their order. The beginning
 // of an id will do where no other run begins so.
 func (j *Journal) Run(ctx context.Context, id string) (engine.RunRecord, []engine.Entry, error) {
