@@ -66,7 +66,7 @@ var LimitTable = []LimitInfo{
 	{LimitFailures, Count, 10, 0, 100_000, "nodes that may fail: rollout's max_failures is held to it", ""},
 	{LimitDuration, Time, int64(30 * time.Minute), int64(time.Second), int64(7 * 24 * time.Hour), "the whole run, without the time in which people are asked", ""},
 	{LimitSteps, Count, 100_000_000, 1, 100_000_000_000, "Starlark steps of the whole run", ""},
-	{LimitMemory, Size, 512 << 20, 128 << 20, 8 << 30, "memory of the evaluator, of which it has 80MB before it reads a script", ""},
+	{LimitMemory, Size, 512 << 20, 128 << 20, 8 << 30, "memory of the evaluator", ""}, // which has 80 MB before it reads a script
 	{LimitOutput, Size, 1 << 20, 0, 64 << 20, "what the runbook prints, on all nodes together", ""},
 	{LimitNodesPerHour, Count, 200, 1, 1_000_000, "nodes changed within an hour by this runbook on this inventory", LimitNodes},
 	{LimitChangesPerHour, Count, 2000, 1, 100_000_000, "changes within an hour by this runbook on this inventory", LimitChanges},
