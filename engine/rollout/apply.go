@@ -208,12 +208,8 @@ func pending(plans []*engine.NodePlan) bool {
 func (a *application) goesOn(ctx context.Context) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	select {
-	case <-a.Stop:
+	if a.told(ctx) {
 		a.interrupted()
-	case <-ctx.Done():
-		a.interrupted()
-	default:
 	}
 	if !a.stopped && a.Permit != nil {
 		if err := a.Permit(); err != nil {

@@ -25,6 +25,9 @@ func (r *Run) TakeUp(ctx context.Context) *engine.Error {
 	defer a.heed()()
 	a.Tell(engine.Event{Kind: engine.EventWave, Nodes: len(begun), Text: "in hand when the run ended: " + list(begun)})
 	each(len(begun), parallel, func(i int) { // whatever becomes of the others
+		if a.told(ctx) {
+			return
+		}
 		done, ok := a.pace.start(ctx, a.Stop, begun[i], func(time.Duration) {})
 		defer done()
 		if ok {
@@ -40,6 +43,17 @@ func (r *Run) TakeUp(ctx context.Context) *engine.Error {
 		a.interrupted()
 	}
 	return a.outcome()
+}
+
+// told reports whether the operator has stopped the run.
+func (a *application) told(ctx context.Context) bool {
+	select {
+	case <-a.Stop:
+	case <-ctx.Done():
+	default:
+		return false
+	}
+	return true
 }
 
 // inHand are the nodes that were in hand when the run ended.

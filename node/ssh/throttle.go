@@ -18,8 +18,8 @@ import (
 // was turned away all the same tries again, so many times in all.
 const (
 	handshakes     = 6
-	tries          = 4
-	turnedAwayWait = 200 * time.Millisecond // as often as it was tried
+	tries          = 6
+	turnedAwayWait = 250 * time.Millisecond // as often as it was tried
 )
 
 // turnedAway reports whether err, of a handshake, is that of a server that closed
