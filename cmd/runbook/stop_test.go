@@ -42,6 +42,15 @@ def run(node, p):
     node.route.add(dst = "10.21.0.0/16", via = p.via, dev = "eth1")
 `
 
+// waitingGate waits after the first wave.
+const waitingGate = `
+def gate(fleet, p):
+    def never():
+        expect(False, "it is not well")
+    if fleet.wave == 1:
+        retry(6000, "100ms", never)
+`
+
 const patient = time.Minute // more than anything here takes on a busy machine
 
 func (r realLab) book(t *testing.T, name, waves, bake string, maxFailures, tries int) {
@@ -346,6 +355,26 @@ func TestStopAtEveryStage(t *testing.T) {
 			r.nothingLeft(t)
 		})
 	}
+	t.Run("Ctrl-C while a gate waits", func(t *testing.T) {
+		text, err := os.ReadFile(filepath.Join(r.dir, "book.star"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(r.dir, "gate.star"), append(text, waitingGate...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.everywhere(t, tell)
+		defer r.everywhere(t, clear)
+		g := r.begin(t, "run", "gate.star", "-i", "lab", "--yes")
+		for _, n := range []string{"node-1", "node-2"} {
+			g.until(t, n+" is done", func(e engine.Event) bool { return e.Node == n && e.State == engine.NodeDone })
+		}
+		time.Sleep(500 * time.Millisecond)
+		ways["Ctrl-C"](t, g)
+		g.exits(t, engine.Interrupted)
+		r.wantStates(t, engine.NodeDone, engine.NodeDone, engine.NodeUntried, engine.NodeUntried)
+		r.nothingLeft(t)
+	})
 	for _, twice := range [][]string{{"Ctrl-C", "Ctrl-C"}, {"stop RUN", "stop RUN"}, {"Ctrl-C", "stop --all"}, {"stop --now"}, {"stop now, all"}} {
 		t.Run(strings.Join(twice, " and ")+" in flight", func(t *testing.T) {
 			g := r.begin(t, append(args, "--yes")...)

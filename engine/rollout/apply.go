@@ -308,17 +308,23 @@ func list(plans []*engine.NodePlan) string {
 	return s
 }
 
-// ask puts q, and takes the question back when the run is stopped.
-func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// untilStopped is ctx, but for what changes nothing: it ends when the run is stopped.
+func (a *application) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
 		case <-a.Stop:
-			cancel()
+			cancel(&engine.Error{Code: engine.Interrupted, Cause: "interrupted"})
 		case <-ctx.Done():
 		}
 	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// ask puts q, and takes the question back when the run is stopped.
+func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
+	ctx, cancel := a.untilStopped(ctx)
+	defer cancel()
 	asked := time.Now()
 	defer func() { a.deadline = a.deadline.Add(time.Since(asked)) }()
 	return a.Confirm(ctx, q)

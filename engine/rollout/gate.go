@@ -145,6 +145,8 @@ func (a *application) gate(ctx context.Context, name string, wave, waves int) bo
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline, a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
+	ctx, done := a.untilStopped(ctx)
+	defer done()
 	a.mu.Lock()
 	states := map[string]engine.NodeState{}
 	for n, s := range a.states {

@@ -61,6 +61,13 @@ func (c *pace) start(ctx context.Context, stop <-chan struct{}, p *engine.NodePl
 	changes := len(p.Changes())
 	for {
 		wait := c.wait(changes, time.Now())
+		select { // which may have come while there was a turn to be had
+		case <-stop:
+			return done, false
+		case <-ctx.Done():
+			return done, false
+		default:
+		}
 		if wait <= 0 {
 			c.begun = append(c.begun, begun{time.Now(), changes})
 			c.tally.Note(engine.LimitChangesPerMinute, int64(c.lately()))
