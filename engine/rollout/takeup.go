@@ -25,9 +25,6 @@ func (r *Run) TakeUp(ctx context.Context) *engine.Error {
 	defer a.heed()()
 	a.Tell(engine.Event{Kind: engine.EventWave, Nodes: len(begun), Text: "in hand when the run ended: " + list(begun)})
 	each(len(begun), parallel, func(i int) { // whatever becomes of the others
-		if a.told(ctx) {
-			return
-		}
 		done, ok := a.pace.start(ctx, a.Stop, begun[i], func(time.Duration) {})
 		defer done()
 		if ok {
