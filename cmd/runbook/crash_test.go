@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -19,8 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"runbook/engine"
-	"runbook/internal/integration"
-	"runbook/lab"
 )
 
 // These tests end a run at every point at which it could be ended, one after
@@ -113,23 +110,7 @@ type crashLab struct {
 func newCrashLab(t *testing.T, maxFailures int) *crashLab {
 	t.Helper()
 	t.Parallel()
-	integration.Need(t, "root", "sshd", "ip")
-	r := realLab{dir: t.TempDir()}
-	r.binary = filepath.Join(r.dir, "runbook")
-	build := exec.Command("go", "build", "-overlay", crashOverlay(t), "-o", r.binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if out, err := r.command("lab", "up", strconv.Itoa(crashNodes)).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	l, err := lab.Open(filepath.Join(r.dir, "state", "runbook", "lab"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Down(context.Background()) }) //nolint:errcheck // it fails the tests of the lab
-	r.Lab = l
+	r := newLabOf(t, crashNodes, withPoints(t))
 	if err := os.WriteFile(filepath.Join(r.dir, "book.star"), fmt.Appendf(nil, crashBook, maxFailures), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -146,37 +127,23 @@ func newCrashLab(t *testing.T, maxFailures int) *crashLab {
 	return c
 }
 
-// crashOverlay is the file that has go build see the points.
-func crashOverlay(t *testing.T) string {
+// withPoints is the files of the source in which runbook can be ended.
+func withPoints(t *testing.T) map[string]string {
 	t.Helper()
-	dir := t.TempDir()
-	replace := map[string]string{}
-	add := func(path, text string) {
-		path, err := filepath.Abs(filepath.Join("../..", path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		replace[path] = filepath.Join(dir, fmt.Sprint(len(replace))+".go")
-		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	texts := map[string]string{"engine/journal/zz_crash.go": journalPoint, "node/agent/zz_crash.go": agentPoint}
 	change := func(path string, lines ...string) { // pairs: a line, and what is put in its place
 		b, err := os.ReadFile(filepath.Join("../..", path))
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := string(b)
+		texts[path] = string(b)
 		for i := 0; i < len(lines); i += 2 {
-			if strings.Count(text, lines[i]) != 1 {
+			if strings.Count(texts[path], lines[i]) != 1 {
 				t.Fatalf("%s does not have once: %s", path, lines[i])
 			}
-			text = strings.Replace(text, lines[i], lines[i+1], 1)
+			texts[path] = strings.Replace(texts[path], lines[i], lines[i+1], 1)
 		}
-		add(path, text)
 	}
-	add("engine/journal/zz_crash.go", journalPoint)
-	add("node/agent/zz_crash.go", agentPoint)
 	change("engine/journal/write.go",
 		"\terr := j.broken\n", "\tpoint()\n\terr := j.broken\n", // before a write,
 		"\tfor _, r := range group {\n\t\tif r.err == nil {", "\tpoint()\n\tfor _, r := range group {\n\t\tif r.err == nil {") // and when it is on the disk, but nobody was told
@@ -185,15 +152,7 @@ func crashOverlay(t *testing.T) string {
 	change("node/agent/client.go",
 		"\tb, err := frame(q)\n", "\tc.cut()\n\tb, err := frame(q)\n",
 		"\tcase c.out <- b:\n\tcase <-ctx.Done():\n\t\treturn response{}, c.ended(ctx)", "\tcase c.out <- b:\n\t\tc.cut()\n\tcase <-ctx.Done():\n\t\treturn response{}, c.ended(ctx)")
-	b, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return texts
 }
 
 // run is the command that runs the runbook, or takes a run up again; crash is a variable for a point.

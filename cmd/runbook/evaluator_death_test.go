@@ -70,14 +70,16 @@ type realLab struct {
 
 func newRealLab(t *testing.T, nodes int) realLab {
 	t.Helper()
+	return newLabOf(t, nodes, nil)
+}
+
+// newLabOf is newRealLab of a runbook in which some files of the source have other texts.
+func newLabOf(t *testing.T, nodes int, texts map[string]string) realLab {
+	t.Helper()
 	integration.Need(t, "root", "sshd", "ip")
 	r := realLab{dir: t.TempDir()}
 	r.binary = filepath.Join(r.dir, "runbook")
-	build := exec.Command("go", "build", "-o", r.binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // it confines its evaluator only without C
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	buildRunbook(t, r.binary, texts)
 	if out, err := r.command("lab", "up", strconv.Itoa(nodes)).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
