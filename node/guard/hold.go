@@ -81,6 +81,11 @@ func (n *Node) take(ctx context.Context, edits []engine.Edit) error {
 	case n.held != nil && n.run == edits[i].Run:
 		return nil
 	}
+	if r, _ := n.folder.pending(); r != nil { // the guardian keeps it
+		if err := engine.RefusePending(r.memory(n.folder.now()), edits[i].Run); err != nil {
+			return err
+		}
+	}
 	h := hold{Run: edits[i].Run, By: edits[i].By, Node: edits[i].Node, Since: n.folder.now()}
 	if n.held == nil {
 		var err error
