@@ -49,18 +49,8 @@ func (p *Pass) lookAgain(ctx context.Context, changes []queued, found []resource
 		return found, failed
 	}
 	p.node = n
-	expected, all := resource.State{}, resource.Query{}
-	for _, q := range changes {
-		all = append(all, q.change.Edit.Query...)
-		for k := range q.change.Edit.Before {
-			expected[k] = nil
-		}
-		for k, r := range q.change.Edit.After {
-			expected[k] = r
-		}
-	}
-	now, err := n.Apply(ctx, Edit{Query: all}) // which waits for what may still be going on
-	if err != nil || len(resource.Compare(expected, now)) > 0 || !p.remembers(ctx, n, changes) {
+	now, err := n.Apply(ctx, Edit{Query: footprint(changes)}) // which waits for what may still be going on
+	if err != nil || len(resource.Compare(after(changes, len(changes)), now)) > 0 || !p.remembers(ctx, n, changes) {
 		return found, failed
 	}
 	found = nil

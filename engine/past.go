@@ -200,10 +200,8 @@ func (p *Pass) recordDecision(ctx context.Context, doubtful []queued, made int) 
 // decide finds out how many of changes were made, which are in the order of the plan
 // and of which no outcome is known. An ensure is decided by what the node holds, an event by what the node remembers.
 func (p *Pass) decide(ctx context.Context, changes []queued) (made int, err error) {
-	var all resource.Query
-	wait := doubtTime
+	all, wait := footprint(changes), doubtTime
 	for _, q := range changes {
-		all = append(all, q.change.Edit.Query...)
 		wait = max(wait, doubtTime+time.Duration(q.change.Edit.Settle))
 		if g := q.change.Edit.Guard; g != nil { // which nobody will confirm: it is waited for
 			wait = max(wait, doubtTime+time.Duration(g.Within))
@@ -269,6 +267,14 @@ var errInDoubt = errors.New("in doubt")
 
 // IsInDoubt reports whether err is that of an event of which it is not known whether it has happened.
 func IsInDoubt(err error) bool { return errors.Is(err, errInDoubt) }
+
+// footprint is that of all changes together.
+func footprint(changes []queued) (all resource.Query) {
+	for _, q := range changes {
+		all = append(all, q.change.Edit.Query...)
+	}
+	return all
+}
 
 // after is what the footprint of changes holds when the first made of them are made.
 func after(changes []queued, made int) resource.State {

@@ -1,14 +1,13 @@
 package tui
 
 import (
-	"fmt"
 	"os"
 	"strings"
-	"unicode"
 
 	"golang.org/x/term"
 
 	"runbook/engine"
+	"runbook/internal/printable"
 )
 
 // Style says how text may look. The zero Style is plain.
@@ -34,19 +33,7 @@ const (
 // shown is text on one line as a terminal may have it. Scripts, nodes and saved plans
 // have written it, and none of them is to move the cursor, or to begin a line of its own.
 func shown(text string) string {
-	odd := func(r rune) bool { return r != '\t' && !unicode.IsPrint(r) }
-	if strings.IndexFunc(text, odd) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if odd(r) {
-			fmt.Fprintf(&b, `\x%02x`, r)
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
+	return printable.Text(text, "\t")
 }
 
 // Line is text that came from a node, a script or a record, for one line: what

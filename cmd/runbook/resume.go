@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -18,12 +17,7 @@ func resumeCommand(stop stopper) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "resume RUN",
 		Short: "Take up a run that ended before it was through",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &engine.Error{Code: engine.Invalid, Cause: "resume needs one run", Hint: "runbook runs lists them"}
-			}
-			return nil
-		},
+		Args:  oneRun,
 		RunE: func(_ *cobra.Command, args []string) error {
 			emit, done, err := f.sink()
 			if err != nil {
@@ -97,7 +91,7 @@ func pastOf(ctx context.Context, id string) (engine.RunRecord, map[string]*engin
 		return run, nil, err
 	}
 	if j.Held(run.ID) {
-		return run, nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s is still going, in another process", run.ID), Hint: "runbook stop " + run.ID + " ends it"}
+		return run, nil, journal.StillGoing(run.ID)
 	}
 	if len(run.Nodes) == 0 {
 		return run, nil, engine.Invalid.Errorf("run %s was recorded by an earlier runbook, which did not keep what it takes to go on", run.ID)

@@ -24,6 +24,14 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// oneRun wants the id of a run, or the beginning of one, as the only argument.
+func oneRun(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &engine.Error{Code: engine.Invalid, Cause: c.Name() + " needs one run", Hint: "runbook runs lists them"}
+	}
+	return nil
+}
+
 func runsCommand() *cobra.Command {
 	var format string
 	var verify bool

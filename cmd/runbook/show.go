@@ -19,12 +19,7 @@ func showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show RUN",
 		Short: "Show what a run did to each node",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &engine.Error{Code: engine.Invalid, Cause: "show needs one run", Hint: "runbook runs lists them"}
-			}
-			return nil
-		},
+		Args:  oneRun,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("--format", format, "text", "json", "html"); err != nil {
 				return err

@@ -19,12 +19,7 @@ func undoCommand(stop stopper) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "undo RUN",
 		Short: "Take back what a run did, where nobody has changed it since",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &engine.Error{Code: engine.Invalid, Cause: "undo needs one run", Hint: "runbook runs lists them"}
-			}
-			return nil
-		},
+		Args:  oneRun,
 		RunE: func(_ *cobra.Command, args []string) error {
 			emit, done, err := f.sink()
 			if err != nil {
@@ -84,7 +79,7 @@ func undoOf(ctx context.Context, id string, force []string) (engine.RunRecord, *
 	}
 	err = withJournal(func(_ context.Context, j *journal.Journal) error {
 		if j.Held(run.ID) {
-			return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("run %s is still going, in another process", run.ID), Hint: "runbook stop " + run.ID + " ends it"}
+			return journal.StillGoing(run.ID)
 		}
 		by, err := takenBackBy(ctx, j, run.ID)
 		if err == nil && by != "" {

@@ -40,7 +40,7 @@ func (j *Journal) Hold(id string) (release func(), err error) {
 	if err != nil {
 		f.Close() //nolint:errcheck // it was only opened
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &engine.Error{Code: engine.Invalid, Cause: "run " + id + " is still going, in another process", Hint: "runbook stop " + id + " ends it"}
+			return nil, StillGoing(id)
 		}
 		return nil, failure(path, err)
 	}
@@ -48,6 +48,11 @@ func (j *Journal) Hold(id string) (release func(), err error) {
 		os.Remove(path) //nolint:errcheck // a file that is left is held by nobody
 		f.Close()       //nolint:errcheck // nothing was written
 	}, nil
+}
+
+// StillGoing is the error of what cannot be done to a run that another process drives.
+func StillGoing(id string) *engine.Error {
+	return &engine.Error{Code: engine.Invalid, Cause: "run " + id + " is still going, in another process", Hint: "runbook stop " + id + " ends it"}
 }
 
 // Held reports whether a process drives the run id.

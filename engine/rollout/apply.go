@@ -37,6 +37,7 @@ type application struct {
 	plans  []*engine.NodePlan
 	limits engine.Limits
 	pace   *pace
+	infos  map[string]engine.NodeInfo
 
 	mu        sync.Mutex
 	states    map[string]engine.NodeState
@@ -49,7 +50,10 @@ type application struct {
 }
 
 func (r *Run) application(plans []*engine.NodePlan) *application {
-	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}}
+	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}, infos: map[string]engine.NodeInfo{}}
+	for _, n := range r.Nodes {
+		a.infos[n.Name] = n
+	}
 	for _, p := range plans {
 		a.states[p.Node] = engine.NodeUntried
 	}
@@ -524,10 +528,8 @@ func (a *application) set(node string, s engine.NodeState, err *engine.Error) {
 }
 
 func (a *application) info(name string) engine.NodeInfo {
-	for _, n := range a.Nodes {
-		if n.Name == name {
-			return n
-		}
+	if n, known := a.infos[name]; known {
+		return n
 	}
 	return engine.NodeInfo{Name: name}
 }

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"runbook/engine"
+	"runbook/internal/printable"
 )
 
 // This file is what the two processes say to each other: frames, each a length
@@ -164,19 +164,5 @@ func clean(s string) string {
 		}
 		s = s[:cut] + "…"
 	}
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if strings.IndexFunc(s, unprintable) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unprintable(r) {
-			fmt.Fprintf(&b, `\x%02x`, r)
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
+	return printable.Text(strings.ToValidUTF8(s, "\uFFFD"), "\n\t")
 }
-
-func unprintable(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }

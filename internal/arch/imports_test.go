@@ -15,7 +15,7 @@ import (
 var may = map[string][]string{
 	"engine/resource":    {},
 	"engine":             {},
-	"engine/script":      {"engine", "engine/script", "internal/spell"},
+	"engine/script":      {"engine", "engine/script", "internal/printable", "internal/spell"},
 	"engine/script/lint": {},
 	"engine/rollout":     {"engine"},
 	"engine/journal":     {"engine"},
@@ -28,7 +28,7 @@ var may = map[string][]string{
 	"policy":             {"engine", "internal/spell", "internal/yamlfile"},
 	"internal/yamlfile":  {"engine", "internal/spell"},
 	"lab":                {"engine", "node", "lab"},
-	"tui":                {"engine", "engine/rollout", "engine/script/lint"},
+	"tui":                {"engine", "engine/rollout", "engine/script/lint", "internal/printable"},
 	"runbooks":           {},
 	"internal":           {"engine", "node"}, // helpers of tests
 	"cmd/runbook":        {"engine", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "rehearse", "lab", "tui", "runbooks", "internal/spell"},
