@@ -11,10 +11,17 @@ type EventKind string
 
 // What happens in a run, in the order in which it does for one node.
 const (
-	EventRun       EventKind = "run"       // the run has an id and starts
+	EventPredict   EventKind = "predict"   // Nodes are predicted now
+	EventPlanned   EventKind = "planned"   // Node was predicted: Diff is what would change, Err why it could not be
+	EventRun       EventKind = "run"       // the run has an id and starts: Outlook, Limits, Used; States where it is one that goes on
 	EventWave      EventKind = "wave"      // a wave starts: Text says which nodes
 	EventBake      EventKind = "bake"      // the wait between two waves starts: For, which Text says too
 	EventGate      EventKind = "gate"      // the hook Op has passed, or has not: Err
+	EventValue     EventKind = "value"     // the hook Op has seen that what Text names is Value
+	EventQuestion  EventKind = "question"  // somebody is asked whether Node may be changed; Nodes is how many of its wave are left to which the same would be done
+	EventAnswer    EventKind = "answer"    // Text is what was decided about Node
+	EventPaused    EventKind = "paused"    // no further node starts until the operator says so
+	EventUnpaused  EventKind = "unpaused"  // the operator has said so
 	EventPace      EventKind = "pace"      // Node waits, for For at the least, because of changes_per_minute
 	EventNode      EventKind = "node"      // State of Node has changed
 	EventPrint     EventKind = "print"     // the script printed Text
@@ -29,12 +36,14 @@ const (
 // NodeState is where a node stands in a run.
 type NodeState string
 
-// The states of a node. The last six are final.
+// The states of a node. All but the first two are final, but that what is done may be undone.
 const (
 	NodeApplying NodeState = "applying"  // it is in hand
+	NodeUndoing  NodeState = "undoing"   // what was done is being taken back, because the operator said so
 	NodeDone     NodeState = "done"      // changed as predicted
 	NodeSame     NodeState = "unchanged" // there was nothing to change
 	NodeSkipped  NodeState = "skipped"   // the operator said so
+	NodeUndone   NodeState = "undone"    // it was changed, and then taken back because the operator said so
 	NodeUntried  NodeState = "not tried" // the run ended before
 	NodeFailed   NodeState = "failed"    // and holds what it held before
 	NodeInDoubt  NodeState = "in doubt"  // failed, and could not be put back or asked
@@ -54,12 +63,18 @@ type Event struct {
 	Pos     string        `json:"pos,omitempty"`
 	Diff    resource.Diff `json:"diff,omitempty"`
 	Text    string        `json:"text,omitempty"`
-	For     Duration      `json:"for,omitempty"`     // how long it waits
-	Nodes   int           `json:"nodes,omitempty"`   // of a wave: how many nodes it is to change
+	For     Duration      `json:"for,omitempty"`   // how long it waits
+	Nodes   int           `json:"nodes,omitempty"` // of a wave: how many nodes it is to change
+	Value   *float64      `json:"value,omitempty"`
 	Outlook *Outlook      `json:"outlook,omitempty"` // of the run: what is ahead of it
 	Err     *Error        `json:"error,omitempty"`
-	Limits  Limits        `json:"limits,omitempty"` // of the end: those in force,
+	Limits  Limits        `json:"limits,omitempty"` // of the run and of its end: those in force,
 	Used    Used          `json:"used,omitempty"`   // and what was used of them
+
+	// Of what was planned, for who shows it: all of the prediction, and what the inventory
+	// says of the node. Nobody changes them. They are not part of the published form.
+	Plan *NodePlan `json:"-"`
+	Info *NodeInfo `json:"-"`
 
 	// Of the end too: where all nodes of the run stand, in its order, and what can be done about those that are left.
 	States map[NodeState][]string `json:"states,omitempty"`
@@ -78,6 +93,7 @@ type Outlook struct {
 	Waves            []WaveOutlook `json:"waves"`              // wave 1 first
 	Bake             Duration      `json:"bake,omitempty"`     // the wait before each wave but the first that changes anything
 	ChangesPerMinute int           `json:"changes_per_minute"` // the most that may be begun
+	Failures         int           `json:"failures"`           // how many nodes may fail
 }
 
 // WaveOutlook is what one wave is to do.

@@ -67,6 +67,9 @@ func PastOf(entries []Entry) (map[string]*Past, error) {
 			p.why = or(p.why, e.Text)
 			p.steps[e.Nth] = e.Kind
 		default:
+			if p.State == NodeDone && (e.Kind == EntryUndo || e.Kind == EntryUndone) { // the operator wants it to be taken back
+				p.State = ""
+			}
 			p.steps[e.Nth] = e.Kind
 		}
 		if err != nil {

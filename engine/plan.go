@@ -110,6 +110,26 @@ func (p *NodePlan) Changes() []PlannedChange {
 	return out
 }
 
+// Does identifies what is done to the node: two nodes with equal ones get the same changes,
+// in the same order, whatever else is different about them.
+func (p *NodePlan) Does() string {
+	type does struct {
+		Op, Verb, Restart string
+		Diff, Lost        resource.Diff
+		Guarded           bool
+		Refused           *NodeError
+	}
+	var all []does
+	for _, s := range p.Steps {
+		if s.Edit.Happens() || s.Refused != nil {
+			all = append(all, does{s.Title(), s.Edit.Verb, s.Edit.Restart, s.Edit.Diff(), resource.Compare(s.Edit.Lost, resource.State{}), s.Edit.Guard != nil, s.Refused})
+		}
+	}
+	b, _ := json.Marshal(all) // texts, numbers and diffs
+	sum := sha256.Sum256(b)
+	return string(sum[:])
+}
+
 // Drift compares an earlier prediction, p, with a later one. same means that now
 // can be done in p's place: it makes the same calls, which rest on the same and
 // do the same. Otherwise d shows the first difference: of the node, where it is

@@ -18,7 +18,7 @@ func (c causes) note(e engine.Event) {
 
 // endOrder is the order of the table at the end: what needs somebody comes last, where the eye is.
 var endOrder = []engine.NodeState{
-	engine.NodeDone, engine.NodeSame, engine.NodeSkipped, engine.NodeApplying, engine.NodeUntried, engine.NodeFailed, engine.NodeInDoubt,
+	engine.NodeDone, engine.NodeSame, engine.NodeSkipped, engine.NodeUndone, engine.NodeApplying, engine.NodeUndoing, engine.NodeUntried, engine.NodeFailed, engine.NodeInDoubt,
 }
 
 // endLines is the end of a run: a table of who is in which state, how it ended in

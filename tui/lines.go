@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -41,6 +42,12 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 			return append([]string{s.wrap(red, e.Op+": not passed")}, prefixed("  ", shownLines(e.Err.Error()))...)
 		}
 		return []string{e.Op + ": passed"}
+	case engine.EventValue:
+		return []string{shown(fmt.Sprintf("%s: %s = %s", e.Op, e.Text, number(*e.Value)))}
+	case engine.EventPaused:
+		return []string{s.bold("paused: no other node starts")}
+	case engine.EventUnpaused:
+		return []string{s.bold("going on")}
 	case engine.EventStopping:
 		return []string{shown("stopping: no other node starts; finishing " + e.Text + ", which another interrupt would put back")}
 	case engine.EventConfirmed:
@@ -74,6 +81,9 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 	}
 	return nil
 }
+
+// number is a value as people read it.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
 
 // JSONLines returns a sink that writes each event as one line of JSON to w.
 func JSONLines(w io.Writer) func(engine.Event) {

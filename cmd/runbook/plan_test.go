@@ -86,7 +86,7 @@ func FuzzPlan(f *testing.F) {
 		if err != nil {
 			t.Fatalf("it cannot be read again: %v", err)
 		}
-		hold(p, now)
+		hold(p, now, func(*engine.NodePlan) {})
 		for i, np := range now.Nodes {
 			if np.Err != nil && p.Nodes[i].Err == nil {
 				t.Fatalf("saved and read again it differs: %v\n%s\n%s", np.Err, b, again)
@@ -120,7 +120,7 @@ func TestPlanThatWasLaidOutAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	now.Nodes = now.Nodes[1:]
-	hold(was, now)
+	hold(was, now, func(*engine.NodePlan) {})
 	if e := now.Nodes[0].Err; e != nil || len(now.Nodes[0].Steps) != 2 {
 		t.Errorf("%v, %d calls", e, len(now.Nodes[0].Steps))
 	}

@@ -131,7 +131,7 @@ func applyCommand(stop stopper) *cobra.Command {
 				if err != nil {
 					return nil, err
 				}
-				hold(saved, now)
+				hold(saved, now, s.run.Planned)
 				if err := s.keepPlan(now); err != nil {
 					return nil, err
 				}
@@ -156,15 +156,21 @@ func (f *fleetFlags) of(p *engine.Plan) {
 	f.selection = p.Selection
 }
 
-// hold marks the nodes of now that are not as they were in the saved plan.
-func hold(saved, now *engine.Plan) {
+// hold marks the nodes of now that are not as they were in the saved plan, and tells of them.
+func hold(saved, now *engine.Plan, tell func(*engine.NodePlan)) {
 	was := map[string]*engine.NodePlan{}
 	for _, np := range saved.Nodes {
 		was[np.Node] = np
 	}
-	for _, np := range now.Nodes {
-		if np.Err == nil {
-			np.Err = rollout.Drifted(was[np.Node], np)
+	for i, np := range now.Nodes {
+		if np.Err != nil {
+			continue
+		}
+		if err := rollout.Drifted(was[np.Node], np); err != nil {
+			drifted := *np // what was told of is not changed any more
+			drifted.Err = err
+			now.Nodes[i] = &drifted
+			tell(&drifted)
 		}
 	}
 }
@@ -248,7 +254,11 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 			return nil, err
 		}
 	}
-	s.run.Tell(engine.Event{Kind: engine.EventRun, Outlook: s.run.Outlook(p.Nodes)})
+	begins := engine.Event{Kind: engine.EventRun, Outlook: s.run.Outlook(p.Nodes), Limits: s.run.Limits(), Used: s.used()}
+	if s.run.Past != nil {
+		begins.States = s.byState(s.run.Before())
+	}
+	s.run.Tell(begins)
 	if refused := s.run.Refusal(p.Nodes); refused != nil {
 		for _, np := range p.Nodes {
 			if f.format == "json" && np.Err != nil {

@@ -18,6 +18,7 @@ type Question struct {
 	Waves int
 	Nth   int // of the nodes of this wave that need an answer, from 1
 	Of    int
+	Alike int // of those that are left of it, this one included, to which the same would be done
 }
 
 // Answer is what the operator decided.
@@ -27,9 +28,13 @@ type Answer int
 const (
 	Yes  Answer = iota
 	Skip        // leave this node as it is
-	All         // this node and the rest of its wave
+	All         // this node and those of the rest of its wave that are alike: see [Question]
 	Quit        // no further node
 )
+
+func (a Answer) String() string {
+	return [...]string{"yes", "skip", "all alike in this wave", "stop"}[a]
+}
 
 // application is the state of one [Run.Apply].
 type application struct {
@@ -37,23 +42,22 @@ type application struct {
 	plans  []*engine.NodePlan
 	limits engine.Limits
 	pace   *pace
-	infos  map[string]engine.NodeInfo
 
 	mu        sync.Mutex
 	states    map[string]engine.NodeState
 	failures  int
 	code      engine.Code
-	first     *engine.Error // that decided code
-	stopped   bool          // no further node starts
-	overdrawn *engine.Error // see [Run.overdrawn]
-	watched   bool          // what must pass before the first change has passed
+	first     *engine.Error               // that decided code
+	stopped   bool                        // no further node starts
+	overdrawn *engine.Error               // see [Run.overdrawn]
+	watched   bool                        // what must pass before the first change has passed
+	does      map[*engine.NodePlan]string // see [engine.NodePlan.Does]; of those that somebody is asked about
+	pausing   int                         // how many wait because the run is paused
+	passes    map[string]*engine.Pass     // of nodes that are done, where somebody could want them to be taken back
 }
 
 func (r *Run) application(plans []*engine.NodePlan) *application {
-	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}, infos: map[string]engine.NodeInfo{}}
-	for _, n := range r.Nodes {
-		a.infos[n.Name] = n
-	}
+	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}, passes: map[string]*engine.Pass{}, does: map[*engine.NodePlan]string{}}
 	for _, p := range plans {
 		a.states[p.Node] = engine.NodeUntried
 	}
@@ -66,8 +70,8 @@ func (r *Run) application(plans []*engine.NodePlan) *application {
 func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]engine.NodeState, *engine.Error) {
 	h := r.Program.Header()
 	a := r.application(plans)
-	if a.deadline.IsZero() { // the plans are not from Predict
-		a.deadline = time.Now().Add(a.limits.Duration())
+	if a.deadline.at().IsZero() { // the plans are not from Predict
+		a.deadline.set(time.Now().Add(a.limits.Duration()))
 	}
 	if n := r.failedBefore(); n > 0 {
 		a.failures = n
@@ -92,10 +96,18 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 		return a.states, engine.Invalid.Errorf("%w", err)
 	}
 	defer a.heed()()
+	through := a.takingBack(ctx)
+	a.waves(ctx, ends, left)
+	through()
+	return a.states, a.outcome()
+}
+
+// waves changes the nodes of one wave after another; ends is after how many nodes each is over.
+func (a *application) waves(ctx context.Context, ends []int, left map[string]*engine.NodePlan) {
 	start := 0
 	for i, end := range ends {
 		var wave []*engine.NodePlan
-		for _, n := range r.Nodes[start:end] {
+		for _, n := range a.Nodes[start:end] {
 			if p := left[n.Name]; p != nil {
 				wave = append(wave, p)
 			}
@@ -116,7 +128,6 @@ func (r *Run) Apply(ctx context.Context, plans []*engine.NodePlan) (map[string]e
 	if a.watched {
 		a.gate(ctx, engine.HookAfter, len(ends), len(ends))
 	}
-	return a.states, a.outcome()
 }
 
 // heed tells of a stop as soon as it comes, where nodes are in hand: finishing
@@ -208,8 +219,9 @@ func pending(plans []*engine.NodePlan) bool {
 	return false
 }
 
-// goesOn reports whether a further node may start.
+// goesOn reports whether a further node may start, once nobody pauses the run.
 func (a *application) goesOn(ctx context.Context) bool {
+	a.whilePaused(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.told(ctx) {
@@ -221,7 +233,7 @@ func (a *application) goesOn(ctx context.Context) bool {
 			a.blame(err)
 		}
 	}
-	if !a.stopped && time.Now().After(a.deadline) {
+	if !a.stopped && time.Now().After(a.deadline.at()) {
 		a.stopped = true
 		a.blame(a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	}
@@ -262,11 +274,15 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 	}
 	a.Tell(engine.Event{Kind: engine.EventWave, Wave: nth, Nodes: len(todo), Text: fmt.Sprintf("wave %d of %d: %s", nth, of, list(todo))})
 	todo = a.unasked(ctx, nth, todo)
-	for i := range todo {
+	of1 := len(todo)
+	for len(todo) > 0 {
 		if !a.goesOn(ctx) {
 			return
 		}
-		answer, err := a.ask(ctx, Question{Plan: todo[i], Wave: nth, Waves: of, Nth: i + 1, Of: len(todo)})
+		p := todo[0]
+		alike, others := a.alike(todo)
+		answer, err := a.ask(ctx, Question{Plan: p, Wave: nth, Waves: of, Nth: of1 - len(todo) + 1, Of: of1, Alike: len(alike)})
+		todo = todo[1:]
 		switch {
 		case err != nil:
 			a.quit(err)
@@ -275,14 +291,30 @@ func (a *application) wave(ctx context.Context, nth, of int, plans []*engine.Nod
 			a.quit(&engine.Error{Code: engine.Interrupted, Cause: "stopped by the operator"})
 			return
 		case answer == All:
-			a.parallel(ctx, nth, todo[i:])
-			return
+			a.parallel(ctx, nth, alike)
+			todo = others
 		case answer == Skip:
-			a.end(todo[i].Node, engine.NodeSkipped, nil)
+			a.end(p.Node, engine.NodeSkipped, nil)
 		default:
-			a.paced(ctx, nth, todo[i])
+			a.paced(ctx, nth, p)
 		}
 	}
+}
+
+// alike is the first node of todo and those to which the same would be done, and the others:
+// who has seen one diff has not confirmed another.
+func (a *application) alike(todo []*engine.NodePlan) (alike, others []*engine.NodePlan) {
+	for _, p := range todo {
+		if a.does[p] == "" {
+			a.does[p] = p.Does()
+		}
+		if a.does[p] == a.does[todo[0]] {
+			alike = append(alike, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	return alike, others
 }
 
 // unasked changes the nodes that nobody is asked about, and returns the others.
@@ -329,9 +361,14 @@ func (a *application) untilStopped(ctx context.Context) (context.Context, contex
 func (a *application) ask(ctx context.Context, q Question) (Answer, error) {
 	ctx, cancel := a.untilStopped(ctx)
 	defer cancel()
+	a.Tell(engine.Event{Kind: engine.EventQuestion, Wave: q.Wave, Node: q.Plan.Node, Nodes: q.Alike, Text: fmt.Sprintf("node %d of %d", q.Nth, q.Of)})
 	asked := time.Now()
-	defer func() { a.deadline = a.deadline.Add(time.Since(asked)) }()
-	return a.Confirm(ctx, q)
+	defer func() { a.deadline.extend(time.Since(asked)) }()
+	answer, err := a.Confirm(ctx, q)
+	if err == nil {
+		a.Tell(engine.Event{Kind: engine.EventAnswer, Wave: q.Wave, Node: q.Plan.Node, Text: answer.String()})
+	}
+	return answer, err
 }
 
 func (a *application) parallel(ctx context.Context, wave int, todo []*engine.NodePlan) {
@@ -354,7 +391,7 @@ func (a *application) paced(ctx context.Context, wave int, p *engine.NodePlan) {
 	if !a.goesOn(ctx) {
 		return
 	}
-	within, cancel := context.WithDeadline(ctx, a.deadline)
+	within, cancel := context.WithDeadline(ctx, a.deadline.at())
 	defer cancel()
 	done, ok := a.pace.start(within, a.Stop, p, func(wait time.Duration) {
 		a.Tell(engine.Event{Kind: engine.EventPace, Node: p.Node, Text: wait.Round(time.Second).String(), For: engine.Duration(wait)})
@@ -374,7 +411,7 @@ func (a *application) quit(err error) {
 
 // node changes one node and, where that fails, puts it back.
 func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
-	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline,
+	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline.at(),
 		a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
 	info, past := a.info(p.Node), a.Past[p.Node]
@@ -429,6 +466,11 @@ func (a *application) node(ctx context.Context, wave int, p *engine.NodePlan) {
 		a.rescue(ctx, p, pass, nodeError(err, p.Node))
 		return
 	}
+	if a.Controls != nil {
+		a.mu.Lock()
+		a.passes[p.Node] = pass
+		a.mu.Unlock()
+	}
 	a.set(p.Node, engine.NodeDone, nil)
 }
 
@@ -464,7 +506,7 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	switch {
 	case pass.Changed() > 0:
 		state = engine.NodeInDoubt
-		err.Left = fmt.Sprintf("changes that it may still hold: %s, because they could not be put back: %s", strings.Join(pass.Standing(), ", "), engine.AsError(back).Cause)
+		err.Left = mayHold(pass, back)
 	case changed > 0:
 		err.Left = fmt.Sprintf("changes put back: %d", changed)
 	default:
@@ -479,6 +521,11 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	default:
 		a.end(p.Node, state, err)
 	}
+}
+
+// mayHold says what is left on a node that could not be put back, because of err.
+func mayHold(pass *engine.Pass, err error) string {
+	return fmt.Sprintf("changes that it may still hold: %s, because they could not be put back: %s", strings.Join(pass.Standing(), ", "), engine.AsError(err).Cause)
 }
 
 // keeps reports whether a node that failed with err is left with what was changed on it.
@@ -528,8 +575,8 @@ func (a *application) set(node string, s engine.NodeState, err *engine.Error) {
 }
 
 func (a *application) info(name string) engine.NodeInfo {
-	if n, known := a.infos[name]; known {
-		return n
+	if at, known := a.places()[name]; known {
+		return *at.info
 	}
 	return engine.NodeInfo{Name: name}
 }

@@ -127,7 +127,7 @@ func (r *Run) Watch(ctx context.Context) *engine.Error {
 	if err != nil {
 		return engine.Invalid.Errorf("%w", err)
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, r.deadline, r.Limits().Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
+	ctx, cancel := context.WithDeadlineCause(ctx, r.deadline.at(), r.Limits().Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
 	for _, name := range []string{engine.HookBefore, engine.HookGate} {
 		if e := r.hook(ctx, name, r.Before(), 0, len(ends)); e != nil {
@@ -143,7 +143,7 @@ func (a *application) gate(ctx context.Context, name string, wave, waves int) bo
 	if !a.goesOn(ctx) {
 		return false
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline, a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
+	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline.at(), a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
 	ctx, done := a.untilStopped(ctx)
 	defer done()

@@ -7,7 +7,7 @@ import (
 // Outlook is what is ahead of the run with these plans, for who shows how far it is.
 func (r *Run) Outlook(plans []*engine.NodePlan) *engine.Outlook {
 	h, limits := r.Program.Header(), r.Limits()
-	out := &engine.Outlook{Bake: h.Rollout.Bake, ChangesPerMinute: limits.N(engine.LimitChangesPerMinute)}
+	out := &engine.Outlook{Bake: h.Rollout.Bake, ChangesPerMinute: limits.N(engine.LimitChangesPerMinute), Failures: r.Allowed()}
 	ends, err := Waves(h.Rollout.Waves, len(r.Nodes))
 	if err != nil { // Apply says so
 		return out

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type Run struct {
 	// which nodes; nil: about every one.
 	Asks    func(node engine.NodeInfo) bool
 	Confirm func(ctx context.Context, q Question) (Answer, error)
+	// Controls let the operator pause the run, and take back what it did to a node; nil: nobody does.
+	Controls *Controls
 	// Stop, once closed, lets no further node start; those in hand are finished.
 	Stop <-chan struct{}
 
@@ -56,7 +59,29 @@ type Run struct {
 
 	fleet    fleet
 	tally    *engine.Tally
-	deadline time.Time // limit duration; waiting for an answer does not count
+	placed   sync.Once
+	place    map[string]place
+	deadline deadline // limit duration; waiting for an answer does not count
+}
+
+// deadline is a moment that people's time moves.
+type deadline struct {
+	mu  sync.Mutex
+	end time.Time
+}
+
+func (d *deadline) set(end time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.end = end
+}
+
+func (d *deadline) extend(by time.Duration) { d.set(d.at().Add(by)) }
+
+func (d *deadline) at() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.end
 }
 
 // parallel is how many nodes are connected to and predicted at a time. It
@@ -80,7 +105,7 @@ const (
 func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	limits := r.Limits()
 	r.tally = engine.NewTally(r.charged())
-	r.deadline = time.Now().Add(limits.Duration())
+	r.deadline.set(time.Now().Add(limits.Duration()))
 	if n := len(r.Nodes); n > limits.N(engine.LimitNodes) {
 		return nil, limits.Exceeded(engine.LimitNodes, fmt.Sprintf("%d nodes are selected", n))
 	}
@@ -88,13 +113,49 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 		limits.Exceeded(engine.LimitDuration, "predicting has taken longer than the run may"))
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
-	each(len(r.Nodes), parallel, func(i int) { plans[i] = r.foresee(ctx, r.Nodes[i]) })
+	r.Tell(engine.Event{Kind: engine.EventPredict, Nodes: len(r.Nodes)})
+	each(len(r.Nodes), parallel, func(i int) {
+		if plans[i] = r.foresee(ctx, r.Nodes[i]); plans[i] != nil {
+			r.Planned(plans[i])
+		}
+	})
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return plans, context.Canceled
 	}
 	plans = slices.DeleteFunc(plans, func(p *engine.NodePlan) bool { return p == nil })
 	r.tally.Note(engine.LimitFailures, int64(r.failedBefore()+failures(plans)))
 	return plans, nil // a limit that was hit is each node's error
+}
+
+// Planned tells what was predicted for a node.
+func (r *Run) Planned(p *engine.NodePlan) {
+	at := r.places()[p.Node]
+	e := engine.Event{Kind: engine.EventPlanned, Node: p.Node, Wave: at.wave, Err: p.Err, Plan: p, Info: at.info}
+	for _, c := range p.Changes() {
+		e.Diff = append(e.Diff, c.Edit.Diff()...)
+	}
+	r.Tell(e)
+}
+
+// place is where a node stands in the rollout.
+type place struct {
+	info *engine.NodeInfo
+	wave int // from 1; 0 where the rollout is wrong, as Apply says
+}
+
+func (r *Run) places() map[string]place {
+	r.placed.Do(func() {
+		r.place = make(map[string]place, len(r.Nodes))
+		ends, err := Waves(r.Program.Header().Rollout.Waves, len(r.Nodes))
+		for i := range r.Nodes {
+			at := place{info: &r.Nodes[i]}
+			if err == nil {
+				at.wave = 1 + sort.SearchInts(ends, i+1)
+			}
+			r.place[r.Nodes[i].Name] = at
+		}
+	})
+	return r.place
 }
 
 // foresee predicts one node, unless it is through: then nil.
@@ -149,8 +210,8 @@ func (r *Run) Used() engine.Used {
 	if program.Memory > 0 {
 		u[engine.LimitMemory] = program.Memory
 	}
-	if !r.deadline.IsZero() {
-		u[engine.LimitDuration] = int64(r.Limits().Duration() - time.Until(r.deadline))
+	if end := r.deadline.at(); !end.IsZero() {
+		u[engine.LimitDuration] = int64(r.Limits().Duration() - time.Until(end))
 	}
 	return u
 }

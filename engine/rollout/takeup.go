@@ -19,7 +19,7 @@ func (r *Run) TakeUp(ctx context.Context) *engine.Error {
 		return nil
 	}
 	r.tally = engine.NewTally(r.charged())
-	r.deadline = time.Now().Add(r.Limits().Duration())
+	r.deadline.set(time.Now().Add(r.Limits().Duration()))
 	a := r.application(begun)
 	a.overdrawn = r.overdrawn()
 	defer a.heed()()
