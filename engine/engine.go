@@ -352,6 +352,12 @@ type Host interface {
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
+// Observer is a [Host] that shows numbers which a hook has seen.
+type Observer interface {
+	// Observe takes what the script saw at pos: that name is value.
+	Observe(pos, name string, value float64) error
+}
+
 var _ Host = (*Pass)(nil)
 
 // NodeInfo is what a script can know of its node without asking it.

@@ -73,7 +73,7 @@ func (l *Live) Tell(e engine.Event) {
 // is going on, in the plan, which was shown, and in the record.
 func stays(e engine.Event) bool {
 	switch e.Kind {
-	case engine.EventChange, engine.EventUnchanged, engine.EventConfirmed, engine.EventPace, engine.EventBake:
+	case engine.EventChange, engine.EventUnchanged, engine.EventConfirmed, engine.EventPace, engine.EventBake, engine.EventValue:
 		return false
 	case engine.EventNode, engine.EventGate:
 		return e.Err != nil

@@ -24,6 +24,7 @@ type progress struct {
 	hand    []*inHand                // nodes that are being changed, the oldest first
 	latest  []*inHand                // of the wave's nodes that have ended, the last first
 	gate    string                   // how the last look at the fleet ended
+	values  string                   // that were seen in the look at the fleet which goes on
 	bake    time.Time                // until when it waits for the next wave; zero: it does not
 	pace    inHand                   // the node that waits for changes_per_minute, until its end; no name: none does
 	took    time.Duration            // a node, on the average of late
@@ -59,9 +60,12 @@ func (p *progress) take(e engine.Event) {
 	case engine.EventBake:
 		p.bake = e.Time.Add(time.Duration(e.For))
 	case engine.EventGate:
-		if p.gate = "  " + e.Op + ": passed"; e.Err != nil {
+		if p.gate = "  " + e.Op + ": passed" + p.values; e.Err != nil {
 			p.gate = ""
 		}
+		p.values = ""
+	case engine.EventValue:
+		p.values += fmt.Sprintf("   %s = %s", shown(e.Text), number(*e.Value))
 	case engine.EventPace:
 		p.pace = inHand{node: e.Node, until: e.Time.Add(time.Duration(e.For))}
 	case engine.EventChange:

@@ -16,8 +16,8 @@ import (
 type Controls struct {
 	mu     sync.Mutex
 	paused bool
-	moved  chan struct{} // closed when paused changes
-	undo   chan string   // nil: no run takes any
+	moved  chan struct{}          // closed when paused changes
+	undo   func(node string) bool // nil: no run takes any
 }
 
 // Pause lets no further node start, nor hook look, until it is called with false. Nodes in hand are finished.
@@ -31,21 +31,13 @@ func (c *Controls) Pause(paused bool) {
 	c.paused = paused
 }
 
-// Undo takes back what this run has changed on a node that is done. It reports false
-// where no run is going on that could; whether that could be done, events say.
+// Undo takes back what this run has changed on a node that is done. It reports false where
+// the node is not, or no run is going on. How that ends, events say.
 func (c *Controls) Undo(node string) bool {
 	c.mu.Lock()
-	to := c.undo
+	undo := c.undo
 	c.mu.Unlock()
-	if to == nil {
-		return false
-	}
-	select {
-	case to <- node:
-		return true
-	default: // an impatient operator has asked for more than fleets have nodes
-		return false
-	}
+	return undo != nil && undo(node)
 }
 
 // hold returns nil, or what is closed when the operator lets the run go on.
@@ -64,14 +56,11 @@ func (c *Controls) hold() <-chan struct{} {
 	return c.moved
 }
 
-// undos is what the operator wants to be taken back, from now on until the run ends (nil).
-func (c *Controls) undos(nodes int, on bool) chan string {
+// undoes sets what is called for [Controls.Undo].
+func (c *Controls) undoes(f func(node string) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.undo = nil; on {
-		c.undo = make(chan string, nodes)
-	}
-	return c.undo
+	c.undo = f
 }
 
 // whilePaused waits until the operator lets the run go on, or it is stopped. That
@@ -104,65 +93,68 @@ func (a *application) whilePaused(ctx context.Context) {
 	}
 }
 
+// undoing is a node that the operator wants to be taken back.
+type undoing struct {
+	node string
+	pass *engine.Pass // that changed it
+}
+
 // takingBack takes back what the operator wants to be taken back, one node after another, until the
-// function that it returns is called: that waits for the one in hand.
+// function that it returns is called: that waits for those that were asked for before.
 func (a *application) takingBack(ctx context.Context) (end func()) {
 	if a.Controls == nil {
 		return func() {}
 	}
-	undos, over, ended := a.Controls.undos(2*len(a.plans)+1, true), make(chan struct{}), make(chan struct{})
+	undos, ended := make(chan undoing, len(a.plans)), make(chan struct{}) // a node is taken back once
+	var asking sync.RWMutex
+	over := false
+	a.Controls.undoes(func(node string) bool {
+		asking.RLock()
+		defer asking.RUnlock()
+		if over {
+			return false
+		}
+		a.mu.Lock()
+		u := undoing{node, a.passes[node]}
+		delete(a.passes, node)
+		a.mu.Unlock()
+		if u.pass != nil {
+			undos <- u
+		}
+		return u.pass != nil
+	})
 	go func() {
 		defer close(ended)
-		for {
-			select {
-			case <-over:
-				for {
-					select {
-					case node := <-undos: // said before the run was over
-						a.takeBack(ctx, node)
-					default:
-						return
-					}
-				}
-			case node := <-undos:
-				a.takeBack(ctx, node)
-			}
+		for u := range undos {
+			a.takeBack(ctx, u)
 		}
 	}()
 	return func() {
-		a.Controls.undos(0, false)
-		close(over)
+		a.Controls.undoes(nil)
+		asking.Lock() // who is in the middle of it is heard
+		over = true
+		asking.Unlock()
+		close(undos)
 		<-ended
 	}
 }
 
-// takeBack takes back what was changed on a node that is done, and on no other.
-func (a *application) takeBack(ctx context.Context, node string) {
-	a.mu.Lock()
-	pass := a.passes[node]
-	delete(a.passes, node)
-	if pass != nil {
-		a.states[node] = engine.NodeUndoing
-	}
-	a.mu.Unlock()
-	if pass == nil {
-		return
-	}
-	a.Tell(engine.Event{Kind: engine.EventNode, Node: node, State: engine.NodeUndoing})
-	defer a.fleet.release(node)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin+time.Duration(pass.Changed())*putBackEach)
+func (a *application) takeBack(ctx context.Context, u undoing) {
+	a.set(u.node, engine.NodeUndoing, nil)
+	defer a.fleet.release(u.node)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin+time.Duration(u.pass.Changed())*putBackEach)
 	defer cancel()
-	n, err := a.fleet.node(ctx, a.Dialer, node)
+	n, err := a.fleet.node(ctx, a.Dialer, u.node)
 	if err == nil {
-		pass.Reconnect(n)
-		err = pass.PutBack(ctx)
+		u.pass.Reconnect(n)
+		err = u.pass.PutBack(ctx)
 	}
 	if err == nil {
-		a.end(node, engine.NodeUndone, nil)
+		a.end(u.node, engine.NodeUndone, nil)
 		return
 	}
-	e := nodeError(err, node)
-	e.Left = mayHold(pass, err)
+	e := nodeError(err, u.node)
+	e.Left = mayHold(u.pass, err)
 	a.count(e)
-	a.set(node, engine.NodeInDoubt, e) // its end is not recorded: whoever takes the run up again puts it back
+	a.set(u.node, engine.NodeInDoubt, e) // its end is not recorded: whoever takes the run up again puts it back
 }

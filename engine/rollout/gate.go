@@ -110,6 +110,18 @@ func (h *watching) Print(pos, line string) error {
 	return nil
 }
 
+// Observe implements [engine.Observer]. It is charged as a line is.
+func (h *watching) Observe(pos, name string, value float64) error {
+	b := engine.Budget{Limits: h.run.Limits(), Tally: h.run.tally}
+	if err := b.Print(name); err != nil {
+		e := *engine.AsError(err)
+		e.Pos, e.Op = pos, "observe"
+		return &e
+	}
+	h.run.Tell(engine.Event{Kind: engine.EventValue, Op: h.hook, Text: name, Value: &value})
+	return nil
+}
+
 // Sleep implements [engine.Host].
 func (h *watching) Sleep(ctx context.Context, d time.Duration) error {
 	select {

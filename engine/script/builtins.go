@@ -1,9 +1,11 @@
 package script
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +18,9 @@ import (
 // This file is the functions that every script has besides Starlark's own.
 // There is none for the time, for random numbers or for files: a script does
 // the same in a dry run as later.
+
+// maxObserved bounds the name of what is observed, in bytes.
+const maxObserved = 100
 
 // maxTimes bounds retry(times, …).
 const maxTimes = 10_000
@@ -30,6 +35,7 @@ func builtins(h *headerBuilder) starlark.StringDict {
 		"fail":    starlark.NewBuiltin("fail", fail),
 		"attempt": starlark.NewBuiltin("attempt", attempt),
 		"retry":   starlark.NewBuiltin("retry", retry),
+		"observe": starlark.NewBuiltin("observe", observe),
 		"struct":  starlark.NewBuiltin("struct", makeStruct),
 	}
 	env.Freeze()
@@ -66,6 +72,28 @@ func expect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs
 		return nil, unmet(msg)
 	}
 	return starlark.None, nil
+}
+
+// observe implements observe(name, value): who watches the run sees how the value goes.
+func observe(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var name string
+	var value starlark.Value
+	if err := unpack("observe", args, kwargs, "name", &name, "value", &value); err != nil {
+		return nil, err
+	}
+	number, ok := starlark.AsFloat(value)
+	if !ok || math.IsInf(number, 0) || math.IsNaN(number) {
+		return nil, invalid("", "observe: value must be a finite number, got %s", describe(value))
+	}
+	if name == "" || len(name) > maxObserved {
+		return nil, invalid("", "observe: name must have 1 to %d bytes", maxObserved)
+	}
+	b, err := json.Marshal(number)
+	if err != nil {
+		return nil, err
+	}
+	_, err = threadOf(t).ask(frame{Type: tValue, Text: name, Value: b, Pos: here(t)})
+	return starlark.None, err
 }
 
 // fail implements fail(msg).

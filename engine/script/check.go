@@ -132,7 +132,7 @@ func (ev *evaluator) language(l *loader) lint.Language {
 			"runbook": {"params?", "limits?", "rollout?"},
 			"limits":  {},
 			"rollout": {"waves?", "bake?", "max_failures?", "confirm_within?", "gate_every?", "parallel?", "spread?", "on_failure?"},
-			"expect":  {"cond", "msg"}, "fail": {"msg"}, "attempt": {"fn"}, "retry": {"times", "delay", "fn"},
+			"expect":  {"cond", "msg"}, "observe": {"name", "value"}, "fail": {"msg"}, "attempt": {"fn"}, "retry": {"times", "delay", "fn"},
 		},
 		Operations: ev.ops.Names(),
 		Looks:      func(op string) bool { _, looks := ev.ops[op].(engine.Probe); return looks },

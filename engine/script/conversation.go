@@ -92,6 +92,11 @@ func (c *conversation) answer(ctx context.Context, f frame) (frame, error) {
 			return c.failed(f, err), nil
 		}
 		return frame{}, nil
+	case tValue:
+		if err := c.observe(f); err != nil {
+			return c.failed(f, err), nil
+		}
+		return frame{}, nil
 	case tSleep:
 		if f.Delay < 0 || f.Delay > engine.Duration(maxDelay) {
 			return frame{}, fmt.Errorf("sleep for %s", f.Delay)
@@ -100,6 +105,22 @@ func (c *conversation) answer(ctx context.Context, f frame) (frame, error) {
 	default:
 		return frame{}, fmt.Errorf("%q in a run", f.Type)
 	}
+}
+
+const notInHook = "observe is for before, gate and after: run(node, p) has print"
+
+// observe passes on a number that a hook has seen.
+func (c *conversation) observe(f frame) error {
+	o, can := c.host.(engine.Observer)
+	var value float64
+	switch err := json.Unmarshal(f.Value, &value); {
+	case !can:
+		return &engine.Error{Code: engine.Invalid, Pos: f.Pos, Cause: notInHook}
+	case err != nil:
+		return &engine.Error{Code: engine.Invalid, Pos: f.Pos, Cause: "observe: value is no number"}
+	}
+	name, _, _ := strings.Cut(clean(f.Text), "\n")
+	return o.Observe(f.Pos, name, value)
 }
 
 // sleep waits for the host, but not longer than the evaluator lives: what the

@@ -46,6 +46,7 @@ const (
 	tCall  frameType = "call"  // asks for the operation Name with Value as its arguments
 	tSleep frameType = "sleep" // asks to be answered after Delay
 	tPrint frameType = "print" // Text was printed
+	tValue frameType = "value" // what Text names was seen to be Value, a number
 	tAt    frameType = "at"    // the run is at Pos now; not answered
 	tDone  frameType = "done"  // the run has ended, by Err; of run 0: Header is the runbook's, Value what was found, Text what was formatted
 )

@@ -15,6 +15,12 @@ type fleetHost struct {
 	answers
 	asked  []string
 	prints []string
+	seen   []string
+}
+
+func (h *fleetHost) Observe(_, name string, value float64) error {
+	h.seen = append(h.seen, fmt.Sprint(name, " ", value))
+	return nil
 }
 
 func (h *fleetHost) Do(_ context.Context, c engine.Call) (any, error) {
@@ -42,6 +48,8 @@ def gate(fleet, p):
     ops = [n.route for n in fleet.nodes]
     print(ops[1].list().of, look(fleet.nodes[0]), fleet.nodes[2].facts().of, getattr(fleet.nodes[0], "route")["list"]().of)
     print(fleet.nodes[0] == fleet.nodes[0], fleet.nodes[0] == fleet.nodes[1], fleet.nodes[0] in fleet.nodes)
+    observe("nodes", len(fleet.nodes))
+    observe(value = 0.5, name = "half")
     expect(len(fleet.nodes) > p.least, "too few")
 
 def after(fleet, p):
@@ -75,8 +83,11 @@ def after(fleet, p):
 	if !slices.Equal(h.prints, want) {
 		t.Errorf("printed %q\nwant    %q", h.prints, want)
 	}
+	if !slices.Equal(h.seen, []string{"nodes 3", "half 0.5"}) {
+		t.Errorf("observed %q", h.seen)
+	}
 	err = p.RunHook(t.Context(), "after", f, h)
-	if err == nil || engine.AsError(err).Code != engine.Unreachable || !strings.Contains(err.Error(), "not at 1") || !strings.HasPrefix(err.Error(), "books/main.star:18:") {
+	if err == nil || engine.AsError(err).Code != engine.Unreachable || !strings.Contains(err.Error(), "not at 1") || !strings.HasPrefix(err.Error(), "books/main.star:20:") {
 		t.Errorf("got %v", err)
 	}
 	if err := p.RunHook(t.Context(), "before", f, h); err == nil {

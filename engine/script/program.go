@@ -188,6 +188,8 @@ func (p *Program) supplyOne(f frame, out *printer) (frame, error) {
 		return frame{Text: text}, nil
 	case tPrint:
 		return frame{}, out.print(f.Pos, f.Text)
+	case tValue:
+		return frame{Err: &errorFrame{Code: engine.Invalid, Cause: notInHook}}, nil
 	default:
 		return frame{}, fmt.Errorf("%q while loading", f.Type)
 	}

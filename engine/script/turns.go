@@ -295,7 +295,7 @@ func (p *Program) dispatch(f frame) error {
 		return nil
 	case tDone:
 		delete(p.runs, r.id)
-	case tCall, tLoad, tPrint, tSleep:
+	case tCall, tLoad, tPrint, tValue, tSleep:
 		if r.dropped {
 			return nil // it has not heard yet that nobody listens
 		}
