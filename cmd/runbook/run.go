@@ -40,6 +40,9 @@ func (f *runFlags) addRun(c *cobra.Command) {
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
 }
 
+// printsPlan reports whether the plan is to be printed before the first change.
+func (f *runFlags) printsPlan() bool { return f.format == "text" }
+
 // sink is where the events of the run go, until done is called.
 func (f *runFlags) sink() (emit func(engine.Event), done func(), err error) {
 	done = func() {}
@@ -57,11 +60,25 @@ func (f *runFlags) sink() (emit func(engine.Event), done func(), err error) {
 
 func runCommand(stop stopper) *cobra.Command {
 	var f runFlags
+	var watched string
 	c := &cobra.Command{
 		Use:   "run FILE [name=value …]",
 		Short: "Plan, confirm node by node, and apply",
-		Args:  needFile,
+		Args: func(c *cobra.Command, args []string) error {
+			if watched == "" {
+				return needFile(c, args)
+			}
+			if len(args) > 0 {
+				return engine.Invalid.Errorf("--watch shows a run that is going on, and runs nothing: %q is too much", args[0])
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if watched != "" {
+				ctx, cancel := stop.whole()
+				defer cancel()
+				return watch(ctx, watched, f)
+			}
 			file, params, err := arguments(args)
 			if err != nil {
 				return err
@@ -91,6 +108,7 @@ func runCommand(stop stopper) *cobra.Command {
 		},
 	}
 	f.add(c)
+	c.Flags().StringVar(&watched, "watch", "", "show this run, which another process drives, and change nothing")
 	return c
 }
 
@@ -227,7 +245,7 @@ func (s *session) inJournal(stop stopper, open func(ctx context.Context, j *jour
 		return err
 	}
 	defer release()
-	defer stop.listens(j, s.run.ID)()
+	defer s.listens(stop, j)()
 	states, err := f()
 	if jerr := j.End(ctx, s.run.ID, *outcomeOf(states, engine.AsError(err))); jerr != nil && err == nil {
 		return jerr
@@ -249,7 +267,7 @@ func outcomeOf(states map[string]engine.NodeState, failed *engine.Error) *engine
 
 // carryOut shows the plan, refuses it or applies it, and sums up.
 func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string]engine.NodeState, error) {
-	if f.format == "text" {
+	if f.printsPlan() {
 		if err := tui.Plan(os.Stdout, p, "text", tui.StyleOf(os.Stdout)); err != nil {
 			return nil, err
 		}

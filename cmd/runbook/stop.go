@@ -117,11 +117,20 @@ func ending(j *journal.Journal, r engine.RunRecord) string {
 }
 
 // listens lets other processes stop the run id. Where they cannot, it goes on all the same: Ctrl-C stops it.
-func (s stopper) listens(j *journal.Journal, id string) (end func()) {
-	end, err := j.Listen(id, s.press)
+// What happens in it is told to those who watch it, until end is called.
+func (s *session) listens(stop stopper, j *journal.Journal) func() {
+	happened, emit := newHistory(), s.run.Emit
+	s.run.Emit = func(e engine.Event) {
+		happened.tell(e)
+		emit(e)
+	}
+	end, err := j.Listen(s.run.ID, journal.Listener{Stop: stop.press, Watch: happened.write})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "runbook stop cannot reach this run: %v\n", err)
 		return func() {}
 	}
-	return end
+	return func() {
+		happened.end()
+		end()
+	}
 }

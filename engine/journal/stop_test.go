@@ -31,7 +31,7 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			heard := make(chan bool, 2)
-			end, err := j.Listen(id, func(now bool) string { heard <- now; return "it does" })
+			end, err := j.Listen(id, Listener{Stop: func(now bool) string { heard <- now; return "it does" }})
 			if err != nil {
 				t.Fatal(err)
 			}

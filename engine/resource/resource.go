@@ -14,6 +14,7 @@ package resource
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -324,6 +325,42 @@ type changeJSON struct {
 // MarshalJSON writes the change with its action, for people's programs.
 func (c Change) MarshalJSON() ([]byte, error) {
 	return json.Marshal(changeJSON{c.Action(), c.Key.Kind(), c.Key, c.Before, c.After})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (c *Change) UnmarshalJSON(b []byte) error {
+	var in struct {
+		Kind          Kind
+		Key           Key
+		Before, After json.RawMessage
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*c = Change{Key: in.Key}
+	var err1, err2 error
+	c.Before, err1 = decodeOne(in.Kind, in.Before)
+	c.After, err2 = decodeOne(in.Kind, in.After)
+	return errors.Join(err1, err2)
+}
+
+// decodeOne reads one resource; of no text, none.
+func decodeOne(kind Kind, text json.RawMessage) (Resource, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	dec := decoders[kind]
+	if dec == nil {
+		return nil, fmt.Errorf("there is no kind of resource %q", kind)
+	}
+	s := State{}
+	if err := dec(append(append([]byte("["), text...), ']'), s); err != nil {
+		return nil, fmt.Errorf("%s: %w", kind, err)
+	}
+	for _, r := range s {
+		return r, nil
+	}
+	return nil, fmt.Errorf("%s: nothing in it", kind)
 }
 
 // Action is "add", "delete" or "change".
