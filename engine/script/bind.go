@@ -46,7 +46,8 @@ func cutLast(name string) (domain, method string, dotted bool) {
 
 // call makes the operation and has the controller do it.
 func (b *binding) call(s *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	op, err := b.bind(args, kwargs)
+	on, server := asked(fn)
+	op, err := b.bind(server, args, kwargs)
 	if err == nil {
 		err = engine.Validate(op)
 	}
@@ -62,7 +63,7 @@ func (b *binding) call(s *starlark.Thread, fn *starlark.Builtin, args starlark.T
 		e.Code = engine.LimitHit
 		return nil, e
 	}
-	answer, err := threadOf(s).ask(frame{Type: tCall, Name: b.name, Value: raw, Pos: here(s), On: asked(fn)})
+	answer, err := threadOf(s).ask(frame{Type: tCall, Name: b.name, Value: raw, Pos: here(s), On: on})
 	if err != nil {
 		return nil, err
 	}
@@ -73,19 +74,23 @@ func (b *binding) call(s *starlark.Thread, fn *starlark.Builtin, args starlark.T
 	return v, nil
 }
 
-// bind makes an operation of the arguments of a call.
-func (b *binding) bind(args starlark.Tuple, kwargs []starlark.Tuple) (engine.Operation, error) {
-	if len(args) > len(b.args) {
-		return nil, fmt.Errorf("takes %d arguments (%s), got %d", len(b.args), strings.Join(b.names, ", "), len(args))
+// bind makes an operation of the arguments of a call; server is the one that it is of, or "".
+func (b *binding) bind(server string, args starlark.Tuple, kwargs []starlark.Tuple) (engine.Operation, error) {
+	given, first := make([]starlark.Value, len(b.args)), 0
+	if server != "" {
+		given[0], first = starlark.String(server), 1
 	}
-	given := make([]starlark.Value, len(b.args))
-	copy(given, args)
+	names := b.names[first:]
+	if len(args) > len(names) {
+		return nil, fmt.Errorf("takes %d arguments (%s), got %d", len(names), strings.Join(names, ", "), len(args))
+	}
+	copy(given[first:], args)
 	for _, kv := range kwargs {
 		name := string(kv[0].(starlark.String))
 		i := slices.Index(b.names, name)
 		switch {
-		case i < 0:
-			return nil, fmt.Errorf("unexpected argument %s%s", name, didYouMean(name, b.names))
+		case i < first:
+			return nil, fmt.Errorf("unexpected argument %s%s", name, didYouMean(name, names))
 		case given[i] != nil:
 			return nil, fmt.Errorf("argument %s is given twice", name)
 		}

@@ -25,7 +25,7 @@ const maxObserved = 100
 // maxTimes bounds retry(times, …).
 const maxTimes = 10_000
 
-func builtins(h *headerBuilder) starlark.StringDict {
+func builtins(h *headerBuilder, modules starlark.StringDict) starlark.StringDict {
 	env := starlark.StringDict{
 		"runbook": starlark.NewBuiltin("runbook", h.declare),
 		"limits":  starlark.NewBuiltin("limits", declareLimits),
@@ -38,6 +38,7 @@ func builtins(h *headerBuilder) starlark.StringDict {
 		"observe": starlark.NewBuiltin("observe", observe),
 		"struct":  starlark.NewBuiltin("struct", makeStruct),
 	}
+	maps.Copy(env, modules)
 	env.Freeze()
 	return env
 }
@@ -195,9 +196,11 @@ func makeStruct(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kw
 }
 
 // nodeOps is what a node can be asked, by name: a function for an operation
-// called "facts", a record of functions for all that begin with "route.".
-func nodeOps(ops engine.Operations) starlark.StringDict {
-	out, domains := starlark.StringDict{}, map[string]starlark.StringDict{}
+// called "facts", a record of functions for all that begin with "route.", and a function that
+// names a server for those that servers are asked. modules are what connects to servers.
+func nodeOps(ops engine.Operations) (out, modules starlark.StringDict) {
+	out = starlark.StringDict{}
+	domains := map[string]starlark.StringDict{}
 	for name, op := range ops {
 		fn := starlark.NewBuiltin(name, newBinding(name, op).call)
 		domain, method, dotted := cutLast(name)
@@ -210,11 +213,16 @@ func nodeOps(ops engine.Operations) starlark.StringDict {
 			domains[domain][method] = fn
 		}
 	}
+	servers, modules := serversOf(domains, ops)
 	for _, domain := range slices.Sorted(maps.Keys(domains)) {
 		if out.Has(domain) {
 			panic(fmt.Sprintf("%s is an operation and has operations", domain))
 		}
-		out[domain] = newRecord(domain, domains[domain])
+		if s, is := servers[domain]; is {
+			out[domain] = starlark.NewBuiltin(domain, s.own)
+		} else {
+			out[domain] = newRecord(domain, domains[domain])
+		}
 	}
 	for _, taken := range []string{"name", "groups", "vars"} {
 		if out.Has(taken) {
@@ -222,5 +230,5 @@ func nodeOps(ops engine.Operations) starlark.StringDict {
 		}
 	}
 	out.Freeze()
-	return out
+	return out, modules
 }

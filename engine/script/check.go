@@ -134,10 +134,15 @@ func (ev *evaluator) language(l *loader) lint.Language {
 			"rollout": {"waves?", "bake?", "max_failures?", "confirm_within?", "gate_every?", "parallel?", "spread?", "on_failure?"},
 			"expect":  {"cond", "msg"}, "observe": {"name", "value"}, "fail": {"msg"}, "attempt": {"fn"}, "retry": {"times", "delay", "fn"},
 		},
-		Operations: ev.ops.Names(),
+		Operations: ev.asked(),
 		Looks:      func(op string) bool { _, looks := ev.ops[op].(engine.Probe); return looks },
 		Disrupts:   func(op string) bool { _, does := ev.ops[op].(engine.Disruptor); return does },
-		CheckCall:  func(op string, args []lint.Argument) []string { return newBinding(op, ev.ops[op]).check(args) },
+		CheckCall: func(op string, args []lint.Argument) []string {
+			if ev.modules.Has(op) {
+				return newBinding(op, named{}).check(args)
+			}
+			return newBinding(op, ev.ops[op]).check(args)
+		},
 		CheckRetry: func(times int64, delay string) string {
 			if _, err := retryDelay(times, delay); err != nil {
 				return clean(err.Error())
@@ -156,6 +161,22 @@ func (ev *evaluator) language(l *loader) lint.Language {
 	}
 	slices.Sort(lang.Params)
 	return lang
+}
+
+// asked are the functions of a node: operations, and what names a server for those that servers are asked.
+func (ev *evaluator) asked() (out []string) {
+	for _, name := range ev.ops.Names() {
+		if domain, _, _ := cutLast(name); ev.modules.Has(domain) {
+			name = domain
+		}
+		out = append(out, name)
+	}
+	return slices.Compact(out)
+}
+
+// named has the arguments of what names a server.
+type named struct {
+	Server string `json:"server"`
 }
 
 // check says what is wrong with the arguments of a call as they are written.

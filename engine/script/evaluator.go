@@ -36,12 +36,13 @@ func Main(ops, tests engine.Operations) {
 		out:     out,
 		layers:  layers,
 		ops:     ops,
-		nodeOps: nodeOps(ops),
-		testOps: nodeOps(tests)[strings.TrimSuffix(TestPrefix, ".")],
 		pool:    pool{},
 		threads: map[int64]*thread{},
 		loaded:  make(chan struct{}),
 	}
+	ev.nodeOps, ev.modules = nodeOps(ops)
+	testing, _ := nodeOps(tests)
+	ev.testOps = testing[strings.TrimSuffix(TestPrefix, ".")]
 	if err := ev.serve(bufio.NewReaderSize(in, 64<<10)); !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -62,6 +63,7 @@ type evaluator struct {
 	layers  []Layer // of its confinement
 
 	ops     engine.Operations
+	modules starlark.StringDict // what connects to servers
 	nodeOps starlark.StringDict // what a node has besides its name, groups and vars
 	testOps starlark.Value      // what a test has
 	pool    pool

@@ -29,7 +29,8 @@ func FuzzSource(f *testing.F) {
 		if len(text) > 4<<10 || large(text) {
 			return
 		}
-		ev := &evaluator{nodeOps: nodeOps(testOps), threads: map[int64]*thread{}, loaded: make(chan struct{})}
+		ops, _ := nodeOps(testOps)
+		ev := &evaluator{nodeOps: ops, threads: map[int64]*thread{}, loaded: make(chan struct{})}
 		ev.pool.hold(engine.Limits{engine.LimitSteps: {N: 10_000}})
 		ev.out = replier{ev, text}
 		th := ev.start(0)
@@ -178,7 +179,8 @@ func FuzzToEvaluator(f *testing.F) {
 			if soon, err := fromJSON(got.Value, asRecord("struct")); (err == nil) != (lateErr == nil) || err == nil && show(soon) != show(late) {
 				t.Errorf("%s is %v, %v when it is read at once, and %v, %v later", got.Value, soon, err, late, lateErr)
 			}
-			ev := &evaluator{nodeOps: nodeOps(testOps)}
+			ops, _ := nodeOps(testOps)
+			ev := &evaluator{nodeOps: ops}
 			if got.Node != nil {
 				ev.node(got.Node) //nolint:errcheck // it must not crash
 			}

@@ -120,9 +120,3 @@ func (n *onNode) CompareSameType(op syntax.Token, y starlark.Value, _ int) (bool
 	}
 	return (n.node == o.node && n.kind == o.kind) == (op == syntax.EQL), nil
 }
-
-// asked is the node of a fleet that fn is of, or "".
-func asked(fn *starlark.Builtin) string {
-	name, _ := starlark.AsString(fn.Receiver())
-	return name
-}

@@ -33,7 +33,7 @@ type loader struct {
 func newLoader(t *thread, dir, name string) *loader {
 	l := &loader{t: t, dir: dir, name: name, modules: map[string]starlark.StringDict{}}
 	l.header = &headerBuilder{mainFile: l.shown(name), pool: &t.ev.pool}
-	l.env = builtins(l.header)
+	l.env = builtins(l.header, t.ev.modules)
 	t.star.Load = func(s *starlark.Thread, name string) (starlark.StringDict, error) {
 		return l.load(name, here(s))
 	}

@@ -44,7 +44,27 @@ var testOps = engine.Operations{
 	"drift":      drift{},
 
 	"link.restart": linkRestart{},
+
+	"db.count": dbCount{},
+	"db.set":   dbSet{},
 }
+
+// These two are operations of servers.
+type dbCount struct {
+	Server string `json:"server"`
+	State  string `json:"state,omitempty"`
+}
+
+func (dbCount) Look(context.Context, engine.Reader) (any, error) { return nil, nil }
+
+type dbSet struct {
+	Server string `json:"server"`
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+}
+
+func (dbSet) Plan(context.Context, engine.Reader) (resource.State, error) { return nil, nil }
+func (dbSet) Result(bool, resource.State) any                             { return nil }
 
 type linkRestart struct {
 	Name string `json:"name"`
