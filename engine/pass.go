@@ -64,7 +64,10 @@ type Terms struct {
 	// operation. nil: everything is allowed.
 	Allow func(op string, args json.RawMessage) *Error
 	By    string // who runs it: user@machine
+	Base  int    // the changes of this pass are numbered from here on: the run has had others on its node
 	Run   string // for which it predicts; "": for a plan, which no other run keeps off
+	// Target returns what a target holds, to look at it. nil: none is within reach.
+	Target func(ctx context.Context, name string) (Reader, error)
 	// Confirm reaches the node over a new connection and has it keep what it
 	// guards under token; it tries until that works or deadline has passed. It
 	// returns the new connection. nil: nothing can be confirmed, and nothing is guarded.
@@ -155,7 +158,7 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 		}
 		v, recalled, err := p.recall(named)
 		if !recalled {
-			v, err = op.Look(ctx, p.reader())
+			v, err = p.look(ctx, c, op)
 		}
 		if p.node != nil && !recalled {
 			p.noteLook(named, v, err)
@@ -165,6 +168,9 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 		}
 		return v, nil
 	case Change:
+		if IsTarget(c.Node) && c.Node != p.plan.Node {
+			return nil, p.fail(named, &Error{Code: Invalid, Cause: c.Name + " changes what several nodes share", Hint: "before and after may do that, once for all nodes"})
+		}
 		planned, err := p.foresee(ctx, named, op)
 		if err != nil {
 			return nil, p.fail(named, p.explain(ctx, op, err))
@@ -206,6 +212,21 @@ func (p *Pass) end() Entry {
 	e := p.entry(EntryEnd, 0)
 	e.Text, p.ended = string(NodeDone), true
 	return e
+}
+
+// look asks the node, or the target that c is about.
+func (p *Pass) look(ctx context.Context, c Call, op Probe) (any, error) {
+	if !IsTarget(c.Node) || c.Node == p.plan.Node {
+		return op.Look(ctx, p.reader())
+	}
+	if p.terms.Target == nil {
+		return nil, Invalid.Errorf("no server is within reach here")
+	}
+	t, err := p.terms.Target(ctx, c.Node)
+	if err != nil {
+		return nil, err
+	}
+	return op.Look(ctx, t)
 }
 
 func (p *Pass) reader() Reader {
@@ -509,7 +530,7 @@ func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, fai
 }
 
 func (p *Pass) entry(kind string, nth int) Entry {
-	return Entry{Run: p.run, Time: time.Now(), Node: p.plan.Node, Kind: kind, Nth: nth}
+	return Entry{Run: p.run, Time: time.Now(), Node: p.plan.Node, Kind: kind, Nth: p.terms.Base + nth}
 }
 
 // tell emits the events of what was queued, in order, up to the change that is

@@ -95,6 +95,17 @@ func (p *Past) Ended() bool { return p != nil && p.State != "" }
 // Planned reports whether nothing was begun of what is known to have been planned.
 func (p *Past) Planned() bool { return p != nil && p.State == "" && len(p.steps) == 0 && p.Plan != nil }
 
+// Numbered is the number that the next change of the run on the node has.
+func (p *Past) Numbered() int {
+	n := 0
+	if p != nil {
+		for nth := range p.steps {
+			n = max(n, nth+1)
+		}
+	}
+	return n
+}
+
 // Charged is how many changes the node was charged with.
 func (p *Past) Charged() int {
 	if p.InHand() {
@@ -298,7 +309,7 @@ func after(changes []queued, made int) resource.State {
 }
 
 // changeID names a change to the node, which does each once.
-func (p *Pass) changeID(nth int) string { return fmt.Sprintf("%s/%d", p.run, nth) }
+func (p *Pass) changeID(nth int) string { return fmt.Sprintf("%s/%d", p.run, p.terms.Base+nth) }
 
 // replays reports whether the script is still on the way that it went before.
 func (p *Pass) replays() bool { return p.past != nil && p.next < p.through }

@@ -168,7 +168,7 @@ func (j *Journal) entries(ctx context.Context, run string) (out []engine.Entry, 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	plans := map[string]*engine.NodePlan{}
+	plans := map[string]numbered{}
 	for rows.Next() {
 		e := engine.Entry{Run: run}
 		var at string
@@ -194,21 +194,28 @@ func (j *Journal) entries(ctx context.Context, run string) (out []engine.Entry, 
 	return out, rows.Err()
 }
 
+// numbered is a plan, and the number of its first change.
+type numbered struct {
+	*engine.NodePlan
+	base int
+}
+
 // complete gives an intent what its node's plan says of it.
-func complete(e *engine.Entry, plans map[string]*engine.NodePlan) error {
+func complete(e *engine.Entry, plans map[string]numbered) error {
 	switch {
 	case e.Kind == engine.EntryPlan:
-		p := &engine.NodePlan{}
+		p := numbered{&engine.NodePlan{}, e.Nth}
 		plans[e.Node] = p
-		return json.Unmarshal(e.Data, p)
+		return json.Unmarshal(e.Data, p.NodePlan)
 	case e.Kind != engine.EntryIntent || e.Edit != nil:
 		return nil
 	}
-	p := plans[e.Node]
-	if p == nil || e.Nth < 0 || e.Nth >= len(p.Steps) {
+	p, known := plans[e.Node]
+	nth := e.Nth - p.base
+	if !known || nth < 0 || nth >= len(p.Steps) {
 		return nil // whoever wrote it knew no more
 	}
-	step := p.Steps[e.Nth]
+	step := p.Steps[nth]
 	e.Op, e.Pos, e.Edit, e.Diff = step.Title(), step.Pos, &step.Edit, step.Edit.Diff().String()
 	return nil
 }

@@ -116,17 +116,19 @@ func (a *application) waves(ctx context.Context, ends []int, left map[string]*en
 		if i > 0 && !a.bake(ctx, i, len(ends), wave) {
 			break
 		}
-		if !a.watched && pending(wave) && !(a.gate(ctx, engine.HookBefore, i, len(ends)) && a.gate(ctx, engine.HookGate, i, len(ends))) {
-			break
+		if first := !a.watched && (pending(wave) || pending(a.targets)); first {
+			if !a.before(ctx, i, len(ends)) || !a.gate(ctx, engine.HookGate, i, len(ends)) {
+				break
+			}
+			a.watched = true
 		}
-		a.watched = a.watched || pending(wave)
 		a.wave(ctx, i+1, len(ends), wave)
 		if pending(wave) && !a.gate(ctx, engine.HookGate, i+1, len(ends)) {
 			break
 		}
 	}
 	if a.watched {
-		a.gate(ctx, engine.HookAfter, len(ends), len(ends))
+		a.after(ctx, len(ends))
 	}
 }
 

@@ -10,11 +10,12 @@ import (
 )
 
 // This file calls the hooks of a runbook: before, gate and after. They see the
-// whole fleet and change nothing on it.
+// whole fleet and change nothing on it; what nodes share is another matter (target.go).
 
 // hook calls the hook of that name, if the runbook has it, and tells how that ended. wave
-// is how many waves of waves are through. The error is a gate's, unless it is a limit's or the operator's.
-func (r *Run) hook(ctx context.Context, name string, states map[string]engine.NodeState, wave, waves int) *engine.Error {
+// is how many waves of waves are through; c has the passes of targets, nil where the hook may change none.
+// The error is a gate's, unless it is a limit's or the operator's.
+func (r *Run) hook(ctx context.Context, name string, states map[string]engine.NodeState, wave, waves int, c *calls) *engine.Error {
 	program, can := r.Program.(engine.Watcher)
 	if !can || r.Program.Header().Hooks[name] == "" {
 		return nil
@@ -27,11 +28,14 @@ func (r *Run) hook(ctx context.Context, name string, states map[string]engine.No
 		}
 		f.Nodes = append(f.Nodes, engine.FleetNode{NodeInfo: n, State: state})
 	}
-	h := &watching{run: r, hook: name, nodes: map[string]*engine.Budget{}}
+	h := &watching{run: r, hook: name, nodes: map[string]*engine.Budget{}, calls: c}
 	for _, n := range r.Nodes {
 		h.nodes[n.Name] = &engine.Budget{Limits: r.Limits(), Tally: r.tally}
 	}
 	err := program.RunHook(ctx, name, f, h)
+	if err == nil && c != nil && c.live {
+		err = c.finish(ctx)
+	}
 	var e *engine.Error
 	if err != nil {
 		e = failedHook(ctx, name, err)
@@ -60,6 +64,7 @@ type watching struct {
 	run   *Run
 	hook  string
 	nodes map[string]*engine.Budget // what it has asked of each
+	calls *calls                    // nil: it may change nothing
 }
 
 // Do implements [engine.Host].
@@ -81,6 +86,9 @@ func (h *watching) Do(ctx context.Context, c engine.Call) (any, error) {
 }
 
 func (h *watching) look(ctx context.Context, c engine.Call) (any, error) {
+	if engine.IsTarget(c.Node) {
+		return h.ask(ctx, c)
+	}
 	probe, looks := c.Op.(engine.Probe)
 	switch {
 	case !looks:
@@ -133,7 +141,7 @@ func (h *watching) Sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Watch calls the hooks that must pass before anything is changed, as they are
-// called again right before that. The error refuses the run.
+// called again right before that, and predicts what before changes. The error refuses the run.
 func (r *Run) Watch(ctx context.Context) *engine.Error {
 	ends, err := Waves(r.Program.Header().Rollout.Waves, len(r.Nodes))
 	if err != nil {
@@ -141,11 +149,18 @@ func (r *Run) Watch(ctx context.Context) *engine.Error {
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, r.deadline.at(), r.Limits().Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
-	for _, name := range []string{engine.HookBefore, engine.HookGate} {
-		if e := r.hook(ctx, name, r.Before(), 0, len(ends)); e != nil {
-			e.Left = engine.NothingChanged
-			return e
-		}
+	before := r.predicting()
+	e := r.hook(ctx, engine.HookBefore, r.Before(), 0, len(ends), before)
+	if e == nil {
+		e = r.hook(ctx, engine.HookGate, r.Before(), 0, len(ends), nil)
+	}
+	if e != nil {
+		e.Left = engine.NothingChanged
+		return e
+	}
+	r.targets = before.plans
+	for _, p := range r.targets {
+		r.Planned(p)
 	}
 	return nil
 }
@@ -155,23 +170,56 @@ func (a *application) gate(ctx context.Context, name string, wave, waves int) bo
 	if !a.goesOn(ctx) {
 		return false
 	}
+	if e := a.look(ctx, name, wave, waves, nil); e != nil {
+		a.quit(e)
+		return false
+	}
+	return true
+}
+
+// before calls the first of the hooks, with the changes that were predicted of it.
+func (a *application) before(ctx context.Context, wave, waves int) bool {
+	return a.goesOn(ctx) && a.change(ctx, engine.HookBefore, a.targets, wave, waves)
+}
+
+// after calls the last of the hooks. What it changes is predicted now: it rests on what the waves have made of the fleet.
+func (a *application) after(ctx context.Context, waves int) bool {
+	if !a.goesOn(ctx) {
+		return false
+	}
+	predicted := a.predicting()
+	e := a.look(ctx, engine.HookAfter, waves, waves, predicted)
+	if e != nil {
+		a.quit(e)
+		return false
+	}
+	changes := false
+	for _, p := range predicted.plans {
+		if changes = changes || len(p.Changes()) > 0; len(p.Changes()) > 0 {
+			a.Planned(p)
+		}
+	}
+	return !changes || a.change(ctx, engine.HookAfter, predicted.plans, waves, waves)
+}
+
+// look calls a hook while the run goes on.
+func (a *application) look(ctx context.Context, name string, wave, waves int, c *calls) *engine.Error {
 	ctx, cancel := context.WithDeadlineCause(ctx, a.deadline.at(), a.limits.Exceeded(engine.LimitDuration, "the run has taken longer than it may"))
 	defer cancel()
-	ctx, done := a.untilStopped(ctx)
-	defer done()
+	if c == nil || !c.live {
+		var done func()
+		ctx, done = a.untilStopped(ctx)
+		defer done()
+	}
 	a.mu.Lock()
 	states := map[string]engine.NodeState{}
 	for n, s := range a.states {
 		states[n] = s
 	}
 	a.mu.Unlock()
-	e := a.hook(ctx, name, states, wave, waves)
-	if e == nil {
-		return true
-	}
-	if e.Code == engine.Invalid && a.watched { // a script that is wrong, found out too late to say that nothing was changed
+	e := a.hook(ctx, name, states, wave, waves, c)
+	if e != nil && e.Code == engine.Invalid && a.watched { // a script that is wrong, found out too late to say that nothing was changed
 		e.Code = engine.GateFailed
 	}
-	a.quit(e)
-	return false
+	return e
 }

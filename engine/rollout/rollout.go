@@ -57,6 +57,9 @@ type Run struct {
 	// Past is what is known of the nodes of a run that is taken up again; nil: it is a new one.
 	Past map[string]*engine.Past
 
+	targets []*engine.NodePlan // see [Run.Targets]
+	changed []*engine.NodePlan // of targets, by the hooks that are through
+
 	fleet    fleet
 	tally    *engine.Tally
 	placed   sync.Once
@@ -225,6 +228,9 @@ func (r *Run) terms(node engine.NodeInfo) engine.Terms {
 	return engine.Terms{
 		Allow: allow,
 		Tally: r.tally, ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By, Run: r.ID,
+		Target: func(ctx context.Context, name string) (engine.Reader, error) {
+			return r.fleet.node(ctx, r.Dialer, name)
+		},
 		Confirm: func(ctx context.Context, token string, deadline time.Time) (engine.Node, error) {
 			return r.confirm(ctx, node.Name, token, deadline)
 		},
