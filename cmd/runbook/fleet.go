@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -113,9 +114,15 @@ const (
 
 // open selects the nodes, and finds the policies that hold for them.
 func (f fleetFlags) open(ctx context.Context) (*fleet, error) {
+	servers := slices.Clone(f.names) // those that a run changed beside its nodes
+	servers = slices.DeleteFunc(servers, func(name string) bool { return !engine.IsTarget(name) })
+	f.names = slices.DeleteFunc(slices.Clone(f.names), engine.IsTarget)
 	fl, err := f.find(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range servers {
+		fl.nodes = append(fl.nodes, engine.NodeInfo{Name: name})
 	}
 	file := inventory.File(fl.inventory)
 	if file == labName || file == ownLab || len(f.snapshots) > 0 {

@@ -150,15 +150,14 @@ func (tr *trial) run(t *testing.T) (engine.Limits, error) {
 }
 
 func (tr *trial) carryOut(ctx context.Context, s *session) (map[string]engine.NodeState, error) {
-	p, err := s.predict(ctx)
-	if err != nil {
+	p, refused, watching, err := s.foresee(ctx, nil)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if refused := s.run.Refusal(p.Nodes); refused != nil {
+	case refused != nil:
 		return nil, refused
-	}
-	if refused := s.run.Watch(ctx); refused != nil {
-		return nil, refused
+	case watching != nil:
+		return nil, watching
 	}
 	if err := s.reserve(ctx, p); err != nil {
 		return nil, err

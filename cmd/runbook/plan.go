@@ -43,18 +43,18 @@ func planCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			defer s.close()
-			p, err := s.predict(ctx)
+			p, refused, watching, err := s.foresee(ctx, nil)
 			if err != nil {
 				return err
 			}
 			if err := tui.Plan(os.Stdout, p, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
 			}
-			if refused := s.run.Refusal(p.Nodes); refused != nil {
+			if refused != nil {
 				return shown(refused)
 			}
-			if refused := s.run.Watch(ctx); refused != nil {
-				return refused
+			if watching != nil {
+				return watching
 			}
 			if out != "" && (len(f.snapshots) > 0 || s.fleet.inventory == ownLab) {
 				of := "snapshots"

@@ -72,11 +72,7 @@ func (s *session) goOn(planning context.Context, stop stopper, f runFlags) (map[
 	if err := s.bind(); err != nil { // what follows has all its steps
 		return nil, err
 	}
-	p, err := s.predict(planning)
-	if err != nil {
-		return nil, err
-	}
-	return s.carryOut(stop, p, f)
+	return s.carryOut(planning, stop, f, nil)
 }
 
 // pastOf finds a run that has something left, and what became of its nodes.

@@ -99,11 +99,7 @@ func runCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			return s.recorded("run", stop, func() (map[string]engine.NodeState, error) {
-				p, err := s.predict(planning)
-				if err != nil {
-					return nil, err
-				}
-				return s.carryOut(stop, p, f)
+				return s.carryOut(planning, stop, f, nil)
 			})
 		},
 	}
@@ -145,15 +141,7 @@ func applyCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			return s.recorded("apply", stop, func() (map[string]engine.NodeState, error) {
-				now, err := s.predict(planning)
-				if err != nil {
-					return nil, err
-				}
-				hold(saved, now, s.run.Planned)
-				if err := s.keepPlan(now); err != nil {
-					return nil, err
-				}
-				return s.carryOut(stop, now, f)
+				return s.carryOut(planning, stop, f, saved)
 			})
 		},
 	}
@@ -169,7 +157,9 @@ func (f *fleetFlags) of(p *engine.Plan) {
 	}
 	f.names = nil
 	for _, n := range p.Nodes {
-		f.names = append(f.names, n.Node)
+		if !engine.IsTarget(n.Node) { // hooks ask those by themselves
+			f.names = append(f.names, n.Node)
+		}
 	}
 	f.selection = p.Selection
 }
@@ -198,7 +188,7 @@ func hold(saved, now *engine.Plan, tell func(*engine.NodePlan)) {
 func (s *session) keepPlan(p *engine.Plan) error {
 	var out []engine.Entry
 	for _, np := range p.Nodes {
-		if np.Err != nil {
+		if np.Err != nil || engine.IsTarget(np.Node) { // those are predicted anew
 			continue
 		}
 		b, err := json.Marshal(np)
@@ -265,8 +255,17 @@ func outcomeOf(states map[string]engine.NodeState, failed *engine.Error) *engine
 	return out
 }
 
-// carryOut shows the plan, refuses it or applies it, and sums up.
-func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string]engine.NodeState, error) {
+// carryOut makes the plan, which must be the saved one where there is one, shows it, refuses it or applies it, and sums up.
+func (s *session) carryOut(planning context.Context, stop stopper, f runFlags, saved *engine.Plan) (map[string]engine.NodeState, error) {
+	p, refused, watching, err := s.foresee(planning, saved)
+	if err != nil {
+		return nil, err
+	}
+	if saved != nil {
+		if err := s.keepPlan(p); err != nil {
+			return nil, err
+		}
+	}
 	if f.printsPlan() {
 		if err := tui.Plan(os.Stdout, p, "text", tui.StyleOf(os.Stdout)); err != nil {
 			return nil, err
@@ -277,7 +276,7 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		begins.States = s.byState(s.run.Before())
 	}
 	s.run.Tell(begins)
-	if refused := s.run.Refusal(p.Nodes); refused != nil {
+	if refused != nil {
 		for _, np := range p.Nodes {
 			if f.format == "json" && np.Err != nil {
 				s.run.Tell(engine.Event{Kind: engine.EventNode, Node: np.Node, State: engine.NodeFailed, Err: np.Err})
@@ -288,10 +287,8 @@ func (s *session) carryOut(stop stopper, p *engine.Plan, f runFlags) (map[string
 		}
 		return nil, refused
 	}
-	watching, cancel := stop.whole()
-	defer cancel()
-	if refused := s.run.Watch(watching); refused != nil {
-		return nil, refused
+	if watching != nil {
+		return nil, watching
 	}
 	if err := s.reserve(stop.ctx, p); err != nil {
 		return nil, err
@@ -366,9 +363,17 @@ func (s *session) used() engine.Used {
 // byState is the nodes in each state, in the order of the run.
 func (s *session) byState(states map[string]engine.NodeState) map[engine.NodeState][]string {
 	out := map[engine.NodeState][]string{}
+	add := func(name string) {
+		if st, known := states[name]; known {
+			out[st] = append(out[st], name)
+		}
+	}
 	for _, n := range s.run.Nodes {
-		if st, known := states[n.Name]; known {
-			out[st] = append(out[st], n.Name)
+		add(n.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(states)) { // what hooks changed
+		if engine.IsTarget(name) && !slices.Contains(out[states[name]], name) {
+			add(name)
 		}
 	}
 	return out

@@ -105,6 +105,29 @@ func (s *session) bind() error {
 	return nil
 }
 
+// foresee predicts every node and, where that does not refuse the run, looks at the fleet as
+// the runbook's hooks do, and predicts what they change. What is not as it was in saved (nil: there
+// is none) has drifted. refused is why the run must not start: of a node or server, whose plan says so, or what watching says.
+func (s *session) foresee(ctx context.Context, saved *engine.Plan) (p *engine.Plan, refused, watching *engine.Error, err error) {
+	p, err = s.predict(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if saved != nil {
+		hold(saved, p, s.run.Planned)
+	}
+	if refused = s.run.Refusal(p.Nodes); refused != nil {
+		return p, refused, nil, nil
+	}
+	watching = s.run.Watch(ctx)
+	targets := &engine.Plan{Nodes: s.run.Targets()}
+	if saved != nil {
+		hold(saved, targets, s.run.Planned)
+	}
+	p.Nodes, p.Used = append(p.Nodes, targets.Nodes...), s.run.Used()
+	return p, s.run.Refusal(p.Nodes), watching, nil
+}
+
 // predict predicts every node and returns the plan.
 func (s *session) predict(ctx context.Context) (*engine.Plan, error) {
 	nodes, err := s.run.Predict(ctx)

@@ -51,11 +51,7 @@ func undoCommand(stop stopper) *cobra.Command {
 				s.params = map[string]string{forcedParam: strings.Join(force, ",")}
 			}
 			return s.recorded("undo", stop, func() (map[string]engine.NodeState, error) {
-				p, err := s.predict(planning)
-				if err != nil {
-					return nil, err
-				}
-				states, err := s.carryOut(stop, p, f)
+				states, err := s.carryOut(planning, stop, f, nil)
 				if left := undo.LeftAlone(); left != nil && (err == nil || engine.Worst(engine.AsError(err).Code, left.Code) == left.Code) {
 					return states, left
 				}
