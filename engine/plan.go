@@ -128,6 +128,39 @@ func (p *NodePlan) Does() string {
 	b, _ := json.Marshal(all) // texts, numbers and diffs
 	sum := sha256.Sum256(b)
 	return string(sum[:])
+// Share makes p hold what the plan of another node, o, holds too as o does, so that it is
+// in memory once: the nodes of a fleet are mostly alike, and so is what is done to them. It
+// changes nothing of what p says. Plans that share are for reading only.
+func (p *NodePlan) Share(o *NodePlan) {
+	for i := range min(len(p.Steps), len(o.Steps)) {
+		p.Steps[i].share(&o.Steps[i])
+	}
+	for i := range min(len(p.Prints), len(o.Prints)) {
+		shareText(&p.Prints[i], o.Prints[i])
+	}
+}
+
+func (c *PlannedChange) share(o *PlannedChange) {
+	shareText(&c.Op, o.Op)
+	shareText(&c.Object, o.Object)
+	shareText(&c.Pos, o.Pos)
+	if bytes.Equal(c.Args, o.Args) {
+		c.Args = o.Args
+	}
+	if slices.Equal(c.Edit.Query, o.Edit.Query) {
+		c.Edit.Query = slices.Clip(o.Edit.Query)
+	}
+	c.Edit.Before.Share(o.Edit.Before)
+	c.Edit.After.Share(o.Edit.After)
+	if maps.EqualFunc(c.Edit.Want, o.Edit.Want, resource.Identical) {
+		c.Edit.Want = o.Edit.Want
+	}
+}
+
+func shareText(s *string, o string) {
+	if *s == o {
+		*s = o
+	}
 }
 
 // Drift compares an earlier prediction, p, with a later one. same means that now

@@ -101,6 +101,16 @@ func (s State) Keys() []Key { return slices.Sorted(maps.Keys(s)) }
 // Clone returns a copy of s. Resources are values and are shared.
 func (s State) Clone() State { return maps.Clone(s) }
 
+// Share makes s hold the keys and the resources that o has too as o does, so that
+// they are in memory once. It changes nothing of what s says.
+func (s State) Share(o State) {
+	for k, r := range o {
+		if own, there := s[k]; there && Identical(own, r) {
+			s[k] = r
+		}
+	}
+}
+
 // Select returns what q selects of s: present resources only.
 func (s State) Select(q Query) State {
 	out := State{}

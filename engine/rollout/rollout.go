@@ -18,6 +18,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -61,6 +62,7 @@ type Run struct {
 	changed []*engine.NodePlan // of targets, by the hooks that are through
 
 	fleet    fleet
+	first    atomic.Pointer[engine.NodePlan] // that was predicted: the others share what they have in common with it
 	tally    *engine.Tally
 	placed   sync.Once
 	place    map[string]place
@@ -192,6 +194,11 @@ func (r *Run) predict(ctx context.Context, info engine.NodeInfo, t *engine.Tally
 		}
 		plan.Err = nodeError(err, info.Name)
 		plan.Err.Left = engine.NothingChanged
+	}
+	if first := r.first.Load(); first != nil {
+		plan.Share(first)
+	} else if err == nil {
+		r.first.CompareAndSwap(nil, plan)
 	}
 	return plan
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"sync"
 
 	"runbook/engine/resource"
 )
@@ -44,7 +45,10 @@ func linkLocal(net, x, y byte) netip.Addr {
 
 // Loopback is what a network namespace holds whose lo is up: the link, its
 // addresses and their routes, and the rules that the kernel made.
-func Loopback() resource.State {
+func Loopback() resource.State { return loopback().Clone() }
+
+// loopback is made once: thousands of simulated nodes have the same.
+var loopback = sync.OnceValue(func() resource.State {
 	a := func(p string, proto uint8) resource.Addr {
 		return resource.Addr{Dev: "lo", Prefix: netip.MustParsePrefix(p), Scope: resource.ScopeHost, Permanent: true, Proto: proto}
 	}
@@ -68,7 +72,7 @@ func Loopback() resource.State {
 		s[r.Key()] = r
 	}
 	return s
-}
+})
 
 // Who set an address: IFAPROT_*.
 const (
@@ -81,8 +85,9 @@ const (
 // one counts as the kernel's own.
 func Attach(s resource.State, l resource.Link, flags uint32, addrs ...netip.Prefix) {
 	s[l.Key()] = l
+	hops := []resource.Hop{{Dev: l.Name}} // of all of them
 	route := func(r resource.Route) {
-		r.Proto, r.Hops = resource.ProtoKernel, []resource.Hop{{Dev: l.Name}}
+		r.Proto, r.Hops = resource.ProtoKernel, hops
 		for s[r.Key()] != nil {
 			r.Nth++ // every link has the same
 		}
