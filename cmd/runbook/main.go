@@ -38,10 +38,19 @@ func main() {
 		program.Main()
 	}
 	os.Unsetenv("ZONEINFO") //nolint:errcheck // the time zones of a policy are not the operator's to say
-	// It lives for seconds and keeps little: collecting its garbage less often
-	// costs some memory for each node, and saves a good part of its work.
-	debug.SetGCPercent(300)
+	collectFor(0)
 	os.Exit(int(execute(os.Args[1:])))
+}
+
+// collectFor says how much garbage a run of so many nodes may have beside what it keeps. One
+// of some lives for seconds and keeps little: collecting less often costs some memory for
+// each node, and saves a good part of its work. One of many keeps so much that garbage must not multiply it.
+func collectFor(nodes int) {
+	percent := 300
+	if nodes > 500 {
+		percent = 100
+	}
+	debug.SetGCPercent(percent)
 }
 
 // execute runs a command line and returns its exit code.

@@ -80,6 +80,7 @@ func openProgram(ctx context.Context, program engine.Program, f fleetFlags, emit
 		program.Close() //nolint:errcheck // what was wrong is said
 		return nil, err
 	}
+	collectFor(len(s.fleet.nodes))
 	s.run = &rollout.Run{
 		Program: program, Nodes: rollout.Spread(s.fleet.nodes, program.Header().Rollout.Spread), Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
