@@ -2,7 +2,7 @@
 // prints a table of ratios.
 //
 //	go run ./bench bin/runbook
-//	go run ./bench -sandbox 10000	# what the sandbox of scripts costs; needs nothing
+//	go run ./bench -sandbox 10000	# what the sandbox of scripts costs; needs nothing, and builds runbook where it is not named
 //
 // Everything runs in one interleaved series, round after round, so that a
 // machine that is slow for a while is slow for all: the ratios hold where the
@@ -46,14 +46,14 @@ func main() {
 	planned := flag.Int("sandbox", 0, "instead of all else, measure the sandbox of scripts with a plan of `N` simulated nodes")
 	flag.Parse()
 	if *planned > 0 {
-		if err := sandbox(*planned); err != nil {
+		if err := sandbox(flag.Arg(0), *planned); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 		return
 	}
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-nodes N] [-rounds N] RUNBOOK, or bench -sandbox N")
+		fmt.Fprintln(os.Stderr, "usage: bench [-nodes N] [-rounds N] RUNBOOK, or bench -sandbox N [RUNBOOK]")
 		os.Exit(1)
 	}
 	if err := run(flag.Arg(0), *nodes, *rounds); err != nil {
@@ -221,15 +221,23 @@ func family(pid int) time.Duration {
 			used += time.Duration(n) * tick
 		}
 	}
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, l := range lists {
-		children, _ := os.ReadFile(l)
-		for _, c := range strings.Fields(string(children)) {
-			n, _ := strconv.Atoi(c)
-			used += family(n)
-		}
+	for _, c := range children(pid) {
+		used += family(c)
 	}
 	return used
+}
+
+// children are the living processes that pid has started.
+func children(pid int) (out []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, l := range lists {
+		text, _ := os.ReadFile(l)
+		for _, c := range strings.Fields(string(text)) {
+			n, _ := strconv.Atoi(c)
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // reset takes all routes away again, so that every round finds the same nodes.

@@ -1,18 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"runbook/builtins"
 	"runbook/engine"
-	"runbook/engine/rollout"
 	"runbook/engine/script"
-	"runbook/node/sim"
 )
 
 // What a sandbox of its own costs a runbook: the evaluator's start, the way of
@@ -25,12 +28,23 @@ def run(node, p):
         %s
 `
 
-// sandbox measures, with a fleet of so many nodes.
-func sandbox(nodes int) error {
-	ctx := context.Background()
-	if err := planSandboxed(ctx, nodes); err != nil { // first: it tells peaks of memory
+// sandbox measures, with a fleet of so many nodes. exe is runbook; "": it is built.
+func sandbox(exe string, nodes int) error {
+	dir, err := os.MkdirTemp("", "runbook-bench-")
+	if err != nil {
 		return err
 	}
+	defer os.RemoveAll(dir)
+	if exe == "" {
+		exe = filepath.Join(dir, "runbook")
+		if out, err := exec.Command("go", "build", "-o", exe, "runbook/cmd/runbook").CombinedOutput(); err != nil {
+			return fmt.Errorf("building runbook: %w\n%s", err, out)
+		}
+	}
+	if err := planSimulated(exe, dir, nodes); err != nil {
+		return err
+	}
+	ctx := context.Background()
 	if err := startEvaluators(ctx, 100); err != nil {
 		return err
 	}
@@ -83,51 +97,81 @@ func (nothing) Do(context.Context, engine.Call) (any, error)     { return nil, n
 func (nothing) Print(string, string) error                       { return nil }
 func (nothing) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
-func planSandboxed(ctx context.Context, n int) error {
-	fleet := simulated{}
-	var nodes []engine.NodeInfo
-	for i := range n {
-		name := fmt.Sprintf("node-%d", i+1)
-		fleet[name] = sim.New(sim.LabNode(name, i%60_000+1))
-		nodes = append(nodes, engine.NodeInfo{Name: name})
+const plannedSource = `"""Add three routes."""
+
+runbook(limits = limits(nodes = 100000, changes = 1000000))
+
+def run(node, p):
+    for i in range(3):
+        node.route.add(dst = "10.20.%d.0/24" % i, via = "10.98.0.1", dev = "eth1")
+`
+
+// What a plan of 10,000 simulated nodes may take: MB of both processes together.
+const (
+	planWithin = 5 * time.Second
+	planMemory = 500
+)
+
+// planSimulated has exe, which is runbook, plan for n simulated nodes, as an operator does, and
+// tells how long that took from its start to its end and the most that its two processes held.
+func planSimulated(exe, dir string, n int) error {
+	file := filepath.Join(dir, "routes.star")
+	if err := os.WriteFile(file, []byte(plannedSource), 0o600); err != nil {
+		return err
 	}
+	var out bytes.Buffer
+	cmd := exec.Command(exe, "plan", "--lab", strconv.Itoa(n), file)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir, "RUNBOOK_LAB=sim")
+	cmd.Stdout, cmd.Stderr = &out, &out
 	begun := time.Now()
-	p, err := startSandboxed(ctx, 3, `node.route.add(dst = "10.20.%d.0/24" % i, via = "10.98.0.1", dev = "eth1")`)
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	r := &rollout.Run{
-		Program: p, Nodes: nodes, Dialer: fleet, Emit: func(engine.Event) {},
-		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
-	}
-	defer r.Close()
-	plans, err := r.Predict(ctx)
-	if err != nil {
-		return err
-	}
+	ended, peak := make(chan struct{}), make(chan int)
+	go func() { peak <- evaluatorPeak(cmd.Process.Pid, ended) }()
+	err := cmd.Wait()
 	took := time.Since(begun)
-	for _, np := range plans {
-		if np.Err != nil || len(np.Changes()) != 3 {
-			return fmt.Errorf("node %s: %d changes, %w", np.Node, len(np.Changes()), np.Err)
-		}
+	close(ended)
+	evaluator := <-peak >> 10
+	if planned := fmt.Sprintf("%d nodes, %d changes\n", n, 3*n); err != nil || !strings.Contains(out.String(), planned) {
+		return fmt.Errorf("runbook plan has not said %q: %w\n%.2000s", planned, err, &out)
 	}
-	if err := p.Close(); err != nil {
-		return err
-	}
-	var ours, evaluator syscall.Rusage
-	if err := errors.Join(syscall.Getrusage(syscall.RUSAGE_SELF, &ours), syscall.Getrusage(syscall.RUSAGE_CHILDREN, &evaluator)); err != nil {
-		return err
-	}
-	fmt.Printf("plan of %d nodes, 3 routes each %s: controller %d MB (the simulated nodes are in it), evaluator %d MB at most\n",
-		n, round(took), ours.Maxrss>>10, evaluator.Maxrss>>10)
+	controller := int(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10)
+	fmt.Printf("runbook plan --lab %d: 3 routes on each simulated node\n", n)
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() // the evaluator's in it
+	fmt.Printf("  from start to end         %10s  (wanted for 10,000: at most %s): %s; %s of CPU\n", round(took), planWithin, verdict(took <= planWithin), round(used))
+	fmt.Printf("  controller and evaluator  %7d MB  (wanted for 10,000: at most %d): %s; %d, the simulated nodes in it, and %d at their peaks\n",
+		controller+evaluator, planMemory, verdict(controller+evaluator <= planMemory), controller, evaluator)
 	return nil
 }
 
-// simulated is a fleet in memory.
-type simulated map[string]engine.Node
+func verdict(holds bool) string {
+	if holds {
+		return "holds"
+	}
+	return "DOES NOT HOLD"
+}
 
-// Dial implements [engine.Dialer].
-func (s simulated) Dial(_ context.Context, name string) (engine.Node, error) { return s[name], nil }
+// evaluatorPeak looks, until ended, at the evaluator that the process pid has started,
+// and returns the most that it was resident, in KB. What the kernel says of a
+// process that has ended counts what its parent held when it was started, too.
+func evaluatorPeak(pid int, ended <-chan struct{}) (peak int) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return peak
+		case <-tick.C:
+		}
+		for _, child := range children(pid) {
+			argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+			if bytes.Contains(argv, []byte("\x00"+script.EvaluatorArg+"\x00")) {
+				peak = max(peak, status(child, "VmHWM"))
+			}
+		}
+	}
+}
 
 func round(d time.Duration) time.Duration {
 	if d < time.Second {
