@@ -569,44 +569,6 @@ func TestTwoRunsMeet(t *testing.T) {
 	r.nothingLeft(t)
 }
 
-// A node that hangs costs its own slot only: the others of its wave go on, and it is counted.
-func TestHungNode(t *testing.T) {
-	const agent = "$(for e in $(find /proc -maxdepth 2 -name exe -lname '*/agent-*' 2>/dev/null); do basename $(dirname $e); done)"
-	for what, hang := range map[string]struct {
-		processes string
-		state     engine.NodeState
-	}{
-		"its agent":          {agent, engine.NodeFailed}, // another one puts it back
-		"its sshd and agent": {"$(pgrep sshd) " + agent, engine.NodeInDoubt},
-	} {
-		t.Run(what, func(t *testing.T) {
-			r := newRealLab(t, 6)
-			r.book(t, "book.star", `"5", "100%"`, "0s", 0, 600)
-			g := r.begin(t, "run", "book.star", "-i", "lab", "--yes")
-			r.inFlight(t, g, "node-1", "node-2", "node-3", "node-4", "node-5")
-			before := r.on(t, "node-3", "ip route")
-			r.on(t, "node-3", "kill -STOP "+hang.processes)
-			start := time.Now()
-			r.everywhere(t, tell)
-			for _, n := range []string{"node-1", "node-2", "node-4", "node-5"} {
-				at := g.until(t, n+" is done", func(e engine.Event) bool { return e.Node == n && e.State == engine.NodeDone })
-				t.Logf("%s was done %s after node-3 hung", n, at.Sub(start).Round(time.Millisecond))
-			}
-			if hung := func(e engine.Event) bool { return e.Node == "node-3" && e.Err != nil }; slices.ContainsFunc(g.snapshot(), hung) {
-				t.Error("node-3 had failed before the others were done")
-			}
-			g.exits(t, engine.GateFailed) // a node failed, none may, and one is left untried
-			t.Logf("the run ended %s after node-3 hung", time.Since(start).Round(time.Millisecond))
-			r.wantStates(t, engine.NodeDone, engine.NodeDone, hang.state, engine.NodeDone, engine.NodeDone, engine.NodeUntried)
-			if now := r.on(t, "node-3", "ip route"); hang.state == engine.NodeFailed && strings.Contains(now, "10.20.0.0/16") {
-				t.Errorf("it was not put back: %s, was %s", now, before)
-			}
-			r.on(t, "node-3", "kill -CONT "+hang.processes+" 2>/dev/null; true")
-			r.nothingLeft(t)
-		})
-	}
-}
-
 func (g *going) snapshot() []engine.Event {
 	g.mu.Lock()
 	defer g.mu.Unlock()
