@@ -50,7 +50,7 @@ func (p *Pass) lookAgain(ctx context.Context, changes []queued, found []resource
 	}
 	p.node = n
 	now, err := n.Apply(ctx, Edit{Query: footprint(changes)}) // which waits for what may still be going on
-	if err != nil || len(resource.Compare(after(changes, len(changes)), now)) > 0 || !p.remembers(ctx, n, changes) {
+	if err != nil || len(p.past.differs(changes, len(changes), now)) > 0 || !p.remembers(ctx, n, changes) {
 		return found, failed
 	}
 	found = nil

@@ -22,6 +22,7 @@ import (
 
 // Look is what a probe told the script in a live pass.
 type Look struct {
+	nth     int             // the step of the plan that came next
 	Op      string          `json:"op"`
 	Args    json.RawMessage `json:"args"`
 	Value   json.RawMessage `json:"value,omitempty"`
@@ -56,13 +57,15 @@ func PastOf(entries []Entry) (map[string]*Past, error) {
 			p.Plan = &NodePlan{}
 			err = json.Unmarshal(e.Data, p.Plan)
 		case EntryLook:
-			var l Look
+			l := Look{nth: e.Nth}
 			err = json.Unmarshal(e.Data, &l)
 			p.looks = append(p.looks, l)
 		case EntryEnd:
 			if p.State = NodeState(e.Text); p.State == NodeUntried { // it was put back when it was interrupted
 				delete(out, e.Node)
 			}
+		case EntryUndone:
+			p.undone(e.Nth)
 		case EntryFailed:
 			p.why = or(p.why, e.Text)
 			p.steps[e.Nth] = e.Kind
@@ -142,52 +145,61 @@ func (p *Past) Left() *NodePlan {
 // change has settled, beyond what the change itself may take.
 const doubtTime = 5 * time.Second
 
-// TakeUp makes a live pass go on from where past ends. It finds out what became of
-// changes of which only the intent is known. The error ends the pass: what was done is then to be put back.
+// TakeUp makes a live pass go on from where past ends. It finds out what became of the
+// changes that were begun: also those that the record says were made, for the node may have lost them
+// since, or was put back when that could not be recorded. The error ends the pass: what was done is then to be put back.
 func (p *Pass) TakeUp(ctx context.Context, past *Past) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.past, p.recorded, p.passed = past, true, map[int]bool{}
-	var doubtful []queued
+	var begun []queued
 	for _, nth := range slices.Sorted(maps.Keys(past.steps)) {
 		if nth < 0 || nth >= len(p.plan.Steps) {
 			return p.fail(PlannedChange{}, Internal.Errorf("the record has a change %d, which the plan has not", nth))
 		}
-		switch q := (queued{change: p.plan.Steps[nth], nth: nth}); past.steps[nth] {
-		case EntryUndone:
-		case EntryDone:
-			p.stands(q)
-		default:
-			doubtful = append(doubtful, q)
+		if past.steps[nth] != EntryUndone {
+			begun = append(begun, queued{change: p.plan.Steps[nth], nth: nth})
 		}
 	}
-	err := error(nil)
+	made, err := 0, error(nil)
 	if failing := past.failing(); failing != nil {
 		err = failing
-	} else if len(doubtful) > 0 {
-		var made int
-		made, err = p.decide(ctx, doubtful)
-		if err == nil {
-			err = p.recordDecision(ctx, doubtful, made)
-		}
-		if err == nil {
-			for _, q := range doubtful[:made] {
-				p.stands(q)
-			}
-			return nil
+	} else if len(begun) > 0 {
+		if made, err = p.decide(ctx, begun); err == nil {
+			err = p.recordDecision(ctx, begun, made)
 		}
 	}
 	if err == nil {
+		for i, q := range begun {
+			if i < made {
+				p.stands(q)
+			} else {
+				past.undone(q.nth)
+			}
+		}
 		return nil
 	}
-	for _, q := range doubtful { // any of them may have been made
-		p.made(q, nil)
-	}
 	at := PlannedChange{}
-	if len(doubtful) > 0 {
-		at = doubtful[0].change
+	for _, q := range begun {
+		switch {
+		case past.did(q):
+			p.stands(q)
+			continue
+		case at.Op == "":
+			at = q.change
+		}
+		p.made(q, nil) // it may have been
 	}
 	return p.fail(at, err)
+}
+
+// did reports whether the record says that a change was made.
+func (p *Past) did(q queued) bool { return p != nil && p.steps[q.nth] == EntryDone }
+
+// undone keeps of a change that the node does not have it. What the script saw after it, it will see anew.
+func (p *Past) undone(nth int) {
+	p.steps[nth] = EntryUndone
+	p.looks = slices.DeleteFunc(p.looks, func(l Look) bool { return l.nth > nth })
 }
 
 // stands keeps a change that was made before this pass.
@@ -197,22 +209,28 @@ func (p *Pass) stands(q queued) {
 	p.through = q.nth + 1
 }
 
-// recordDecision writes what was found out about changes of which the first made were made.
-func (p *Pass) recordDecision(ctx context.Context, doubtful []queued, made int) error {
+// recordDecision writes what was found out about changes of which the node has the first made.
+func (p *Pass) recordDecision(ctx context.Context, changes []queued, made int) error {
 	var out []Entry
-	for i, q := range doubtful {
+	for i, q := range changes {
 		e := p.entry(EntryUndone, q.nth)
-		e.Text = "it had not been made when the run was taken up again"
-		if i < made {
+		switch did := p.past.did(q); {
+		case did && i < made:
+			continue
+		case did:
+			e.Text = "the node did not hold it any more when the run was taken up again"
+		case i < made:
 			e.Kind, e.Text = EntryDone, "it had been made when the run was taken up again"
+		default:
+			e.Text = "it had not been made when the run was taken up again"
 		}
 		out = append(out, e)
 	}
 	return p.journal.Append(ctx, out...)
 }
 
-// decide finds out how many of changes were made, which are in the order of the plan
-// and of which no outcome is known. An ensure is decided by what the node holds, an event by what the node remembers.
+// decide finds out how many of changes the node has, which were begun and are in the order of the
+// plan. An ensure is decided by what the node holds, an event by what the record says, or the node remembers.
 func (p *Pass) decide(ctx context.Context, changes []queued) (made int, err error) {
 	all, wait := footprint(changes), doubtTime
 	for _, q := range changes {
@@ -252,7 +270,7 @@ func (p *Pass) outcomeOf(changes []queued, now, memory resource.State) (made int
 	begun := make([]bool, len(changes)) // of the events
 	for i, q := range changes {
 		m, ok := resource.Get[resource.Memory](memory, resource.MemoryKey(q.change.Edit.Disrupts))
-		if q.change.Edit.Restart == "" || !ok || m.ID != p.changeID(q.nth) {
+		if begun[i] = q.change.Edit.Restart != "" && p.past.did(q); begun[i] || q.change.Edit.Restart == "" || !ok || m.ID != p.changeID(q.nth) {
 			continue
 		}
 		if begun[i] = true; !m.Ended {
@@ -269,11 +287,11 @@ func (p *Pass) outcomeOf(changes []queued, now, memory resource.State) (made int
 		missing := slices.ContainsFunc(changes[:made], func(q queued) bool {
 			return q.change.Edit.Restart != "" && !begun[slices.IndexFunc(changes, func(o queued) bool { return o.nth == q.nth })]
 		})
-		if !missing && len(resource.Compare(after(changes, made), now)) == 0 {
+		if !missing && len(p.past.differs(changes, made, now)) == 0 {
 			return made, nil
 		}
 	}
-	return 0, drifted(resource.Compare(after(changes, 0), now))
+	return 0, drifted(p.past.differs(changes, 0, now))
 }
 
 // errInDoubt is in the error of a node of which it is not known whether an event has happened.
@@ -290,22 +308,33 @@ func footprint(changes []queued) (all resource.Query) {
 	return all
 }
 
-// after is what the footprint of changes holds when the first made of them are made.
-func after(changes []queued, made int) resource.State {
-	out := resource.State{}
+// differs is what is not as it would be where the first made of changes were made. What a change
+// looked at counts, but only what it changed where the record says that it was made: the rest may have moved on since.
+func (p *Past) differs(changes []queued, made int, now resource.State) resource.Diff {
+	want, looked := resource.State{}, resource.Query{}
 	for _, q := range changes {
-		for k, r := range q.change.Edit.Before {
-			if _, known := out[k]; !known {
-				out[k] = r
+		before := q.change.Edit.Before
+		if p.did(q) {
+			before = q.change.Edit.Diff().Before()
+		} else {
+			looked = append(looked, q.change.Edit.Query...)
+		}
+		for k, r := range before {
+			if _, known := want[k]; !known {
+				want[k] = r
 			}
 		}
 	}
 	for _, q := range changes[:made] {
-		for _, c := range q.change.Edit.Diff() {
-			out[c.Key] = c.After
+		maps.Copy(want, q.change.Edit.Diff().After())
+	}
+	found := now.Select(looked)
+	for k := range want {
+		if r, holds := now[k]; holds {
+			found[k] = r
 		}
 	}
-	return out
+	return resource.Compare(want, found)
 }
 
 // changeID names a change to the node, which does each once.

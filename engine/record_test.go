@@ -129,3 +129,48 @@ func TestAChangeWhoseOutcomeCannotBeRecordedIsPutBack(t *testing.T) {
 		t.Errorf("the route is still there: %v", err)
 	}
 }
+
+// What was put back when that could not be recorded is not taken for done when the run is taken
+// up again: it is made once more, and what the script saw after it is looked at anew.
+func TestTakeUpOfWhatTheNodeDoesNotHoldAnyMore(t *testing.T) {
+	w := newWorld(t)
+	look := call(t, "route.get", `{"dst":"10.20.0.0/16"}`)
+	calls := []engine.Call{call(t, "route.add", addRoute), look, call(t, "route.add", addSecond), look}
+	if err := w.predict(calls...); err != nil {
+		t.Fatal(err)
+	}
+	journal := &filling{room: 6} // until the second change is made, and the first look recorded
+	tell := func(e engine.Event) { w.events = append(w.events, e) }
+	finish := func(pass *engine.Pass) error {
+		for _, c := range calls {
+			if _, err := pass.Do(t.Context(), c); err != nil {
+				return err
+			}
+		}
+		return pass.Finish(t.Context())
+	}
+	pass := engine.NewLive(w.plan, engine.Limits{}, w.node, journal, "r", tell)
+	if err := finish(pass); code(err) != engine.Internal || journal.kinds() != "plan intent done look intent done" {
+		t.Fatalf("%v: journal: %s", err, journal.kinds())
+	}
+	if err := pass.PutBack(t.Context()); err != nil || w.has(routeKey) {
+		t.Fatalf("the route is still there: %v", err)
+	}
+
+	past, err := engine.PastOf(journal.entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal.room = 100
+	w.events = nil
+	pass = engine.NewLive(past["node-1"].Plan, engine.Limits{}, w.node, journal, "r", tell)
+	if err := pass.TakeUp(t.Context(), past["node-1"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := finish(pass); err != nil || !w.has(routeKey) {
+		t.Errorf("taken up again: %v, %v", err, w.events)
+	}
+	if k := journal.kinds(); k != "plan intent done look intent done undone undone intent done look intent done end" {
+		t.Errorf("journal: %s", k)
+	}
+}
