@@ -128,6 +128,8 @@ func (p *NodePlan) Does() string {
 	b, _ := json.Marshal(all) // texts, numbers and diffs
 	sum := sha256.Sum256(b)
 	return string(sum[:])
+}
+
 // Share makes p hold what the plan of another node, o, holds too as o does, so that it is
 // in memory once: the nodes of a fleet are mostly alike, and so is what is done to them. It
 // changes nothing of what p says. Plans that share are for reading only.

@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync"
@@ -61,11 +62,17 @@ func newLive(f *os.File) *Live {
 // Tell takes an event of the run.
 func (l *Live) Tell(e engine.Event) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	predicting := l.p.foresee > 0
 	l.why.note(e)
 	l.p.take(e)
 	if stays(e) {
 		l.above = append(l.above, eventLines(e, l.why, l.style)...)
+	}
+	over := predicting && l.p.foresee == 0
+	l.mu.Unlock()
+	if over { // the plan is shown next, by somebody else
+		l.hide()
+		l.show()
 	}
 }
 
@@ -117,9 +124,18 @@ func (l *Live) loop() {
 	defer close(l.ended)
 	tick := time.NewTicker(perFrame)
 	defer tick.Stop()
+	halt, goOn := jobSignals()
+	defer signal.Stop(halt)
+	defer signal.Stop(goOn)
 	for last := false; !last; {
 		select {
 		case <-tick.C:
+		case <-halt:
+			l.standStill(goOn)
+		case <-goOn: // whatever stopped it: where the cursor was, others have written
+			l.drawing.Lock()
+			l.shown = nil
+			l.drawing.Unlock()
 		case <-l.stop:
 			last = true
 		}
@@ -141,7 +157,7 @@ func (l *Live) draw(bare bool) {
 	above := l.above
 	l.above = nil
 	var frame []string
-	if !bare {
+	if !bare && inForeground(l.out) {
 		frame = l.p.frame(time.Now(), width, height, l.style)
 	}
 	l.mu.Unlock()

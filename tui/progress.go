@@ -16,6 +16,8 @@ import (
 
 // progress is where a run stands. Events are its only source.
 type progress struct {
+	foreseen, foresee int // nodes that are predicted, and are to be; none are to be where nothing is predicted just now
+
 	outlook engine.Outlook
 	wave    engine.Event             // the last that started; its Kind is "" before the first
 	ended   int                      // nodes of the wave that have come to their end
@@ -51,6 +53,12 @@ const maxTimed = 50
 
 func (p *progress) take(e engine.Event) {
 	switch e.Kind {
+	case engine.EventPredict:
+		p.foreseen, p.foresee, p.wave = 0, e.Nodes, engine.Event{} // one of nodes that were in hand, and are no more
+	case engine.EventPlanned:
+		if p.foreseen++; p.foreseen >= p.foresee {
+			p.foresee = 0
+		}
 	case engine.EventRun:
 		if e.Outlook != nil {
 			p.outlook = *e.Outlook
@@ -176,7 +184,10 @@ func (p *progress) rounds(n, atOnce int) time.Duration {
 // frame is how it looks at a moment, in lines that fit a terminal of so many
 // columns and rows; nothing where nothing goes on.
 func (p *progress) frame(now time.Time, width, height int, s Style) []string {
-	if p.over || p.wave.Kind == "" {
+	switch {
+	case p.foresee > 0:
+		return []string{ansi.Truncate(bar("predicting", p.foreseen, p.foresee, "", width, s), max(width-1, 1), "…")}
+	case p.over || p.wave.Kind == "":
 		return nil
 	}
 	rows := p.rows(min(maxRows, max(height-4, 0)))
@@ -241,20 +252,27 @@ func (p *progress) bar(now time.Time, width int, s Style) string {
 	if p.stops {
 		name += ", stopping"
 	}
-	end := fmt.Sprintf("  %d of %s", p.ended, count(p.wave.Nodes, "node"))
-	if width < 60 {
-		end = fmt.Sprintf("  %d/%d", p.ended, p.wave.Nodes)
-	}
+	left := ""
 	if d, known := p.left(now); known {
-		end += "   about " + about(d) + " left"
+		left = "   about " + about(d) + " left"
 	}
+	return bar(name, p.ended, p.wave.Nodes, left, width, s)
+}
+
+// bar is one line: what goes on, how many of the nodes have been through it, and what else there is to say.
+func bar(name string, done, of int, more string, width int, s Style) string {
+	end := fmt.Sprintf("  %d of %s", done, count(of, "node"))
+	if width < 60 {
+		end = fmt.Sprintf("  %d/%d", done, of)
+	}
+	end += more
 	room := min(width-ansi.StringWidth(name)-ansi.StringWidth(end)-3, 30)
 	if room < 5 {
 		return s.bold(name) + end
 	}
 	full := 0
-	if p.wave.Nodes > 0 {
-		full = min(p.ended, p.wave.Nodes) * room / p.wave.Nodes
+	if of > 0 {
+		full = min(done, of) * room / of
 	}
 	return s.bold(name) + "  " + s.wrap(green, strings.Repeat("█", full)) + s.wrap(dim, strings.Repeat("░", room-full)) + end
 }

@@ -12,6 +12,9 @@ import (
 	"runbook/internal/integration"
 )
 
+// perLook is several times as long as the lines are left as they are.
+const perLook = 300 * time.Millisecond
+
 // slowRunbook takes two seconds a node, but not in its prediction.
 const slowRunbook = `"""A route, slowly."""
 runbook(limits = limits(nodes = 100, changes_per_node = 1), rollout = rollout(waves = ["1", "100%"], bake = "2s"))
@@ -26,6 +29,15 @@ def run(node, p):
     retry(3, "1s", slow)
 `
 
+// busyRunbook takes long to be predicted.
+const busyRunbook = `"""A route, after much thought."""
+runbook(limits = limits(nodes = 100, changes_per_node = 1, steps = 10000000000))
+def run(node, p):
+    for _ in range(2000000):
+        pass
+    node.route.add(dst = "10.20.0.0/16", via = "10.98.0.1", dev = "eth1")
+`
+
 // terminal is a real one of 80 columns and 24 rows, with a shell in it, and runbook in its PATH.
 type terminal struct {
 	t      *testing.T
@@ -37,8 +49,10 @@ func newTerminal(t *testing.T, binary string, env ...string) *terminal {
 	t.Helper()
 	dir := t.TempDir()
 	x := &terminal{t, filepath.Join(dir, "tmux"), dir}
-	if err := os.WriteFile(filepath.Join(dir, "slow.star"), []byte(slowRunbook), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"slow.star": slowRunbook, "busy.star": busyRunbook, "waits.star": strings.ReplaceAll(slowRunbook, `bake = "2s"`, `bake = "10m"`)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	args := []string{"-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "-c", dir, "env", "PS1=ready$ ", "HOME=" + dir, "XDG_STATE_HOME=" + dir, "RUNBOOK_LAB=sim",
 		"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH")}
@@ -171,6 +185,46 @@ func TestLive(t *testing.T) {
 		x.types("a", "Enter")
 		x.until("the third node", has("1 of 2 nodes", "node-3  applying"))
 		clean(t, x.over(0), 0, "apply to node-1?", "apply to node-2?", "apply to node-3?", ": 2 done, 1 skipped")
+	})
+	t.Run("predicting", func(t *testing.T) {
+		t.Parallel()
+		x := newTerminal(t, binary)
+		for i, verb := range []string{"run --yes", "plan", "plan --format json"} {
+			to := ""
+			if i == 2 {
+				to = " > plan.json" // the line is no part of it
+			}
+			x.types("clear; runbook "+verb+" --lab 20 busy.star"+to+"; echo exit=$?", "Enter")
+			x.until(verb+": some are predicted, and not all", func(s string) bool {
+				return has("predicting", "░", "of 20 nodes")(s) && !has("20 of 20 nodes")(s)
+			})
+			all := x.over(0)
+			clean(t, all, 0)
+			if strings.Contains(all, "predicting") {
+				t.Errorf("%s: the line is left:\n%s", verb, all)
+			}
+			x.tmux("clear-history")
+		}
+	})
+	t.Run("put aside", func(t *testing.T) {
+		t.Parallel()
+		x := newTerminal(t, binary)
+		x.types("runbook run --lab 3 --yes waits.star", "Enter")
+		x.until("the wait", has("until the next", "node-1  done"))
+		gone := func(s string) bool { return !has("░")(s) && !has("node-1  done")(s) }
+		for _, then := range []string{"echo something else", "bg"} {
+			x.types("C-z")
+			x.until("the shell", func(s string) bool { return has("Stopped")(s) && strings.HasSuffix(strings.TrimSpace(s), "ready$") })
+			x.types(then, "Enter")
+			time.Sleep(3 * perLook)
+			if s := x.screen(); !gone(s) {
+				t.Errorf("after Ctrl-Z and %s:\n%s", then, s)
+			}
+			x.types("clear; fg; echo exit=$?", "Enter")
+			x.until("the lines again", has("until the next", "node-1  done"))
+		}
+		x.types("C-c")
+		clean(t, x.over(130), 0, ": 1 done, 2 not tried")
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()

@@ -38,7 +38,16 @@ func planCommand(stop stopper) *cobra.Command {
 			if err := isForPlans(out); err != nil {
 				return err
 			}
-			s, err := open(ctx, engine.Source{Main: file}, params, f, func(engine.Event) {})
+			emit := func(engine.Event) {}
+			if live := tui.LiveOn(os.Stderr); live != nil {
+				defer live.Close()
+				emit = func(e engine.Event) {
+					if e.Kind == engine.EventPredict || e.Kind == engine.EventPlanned {
+						live.Tell(e)
+					}
+				}
+			}
+			s, err := open(ctx, engine.Source{Main: file}, params, f, emit)
 			if err != nil {
 				return err
 			}

@@ -118,7 +118,7 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 		limits.Exceeded(engine.LimitDuration, "predicting has taken longer than the run may"))
 	defer cancel()
 	plans := make([]*engine.NodePlan, len(r.Nodes))
-	r.Tell(engine.Event{Kind: engine.EventPredict, Nodes: len(r.Nodes)})
+	r.Tell(engine.Event{Kind: engine.EventPredict, Nodes: r.unpredicted()})
 	each(len(r.Nodes), parallel, func(i int) {
 		if plans[i] = r.foresee(ctx, r.Nodes[i]); plans[i] != nil {
 			r.Planned(plans[i])
@@ -130,6 +130,17 @@ func (r *Run) Predict(ctx context.Context) ([]*engine.NodePlan, error) {
 	plans = slices.DeleteFunc(plans, func(p *engine.NodePlan) bool { return p == nil })
 	r.tally.Note(engine.LimitFailures, int64(r.failedBefore()+failures(plans)))
 	return plans, nil // a limit that was hit is each node's error
+}
+
+// unpredicted is how many nodes have not come to their end, nor are in hand.
+func (r *Run) unpredicted() int {
+	n := 0
+	for _, info := range r.Nodes {
+		if past := r.Past[info.Name]; !past.Ended() && !past.InHand() {
+			n++
+		}
+	}
+	return n
 }
 
 // Planned tells what was predicted for a node.

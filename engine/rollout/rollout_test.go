@@ -572,3 +572,26 @@ func TestEndedProgramStopsTheRun(t *testing.T) {
 		t.Errorf("changed: %v", got)
 	}
 }
+
+// How far the prediction is, is told to the end also where a node cannot be reached.
+func TestPredictionIsTold(t *testing.T) {
+	f, infos := newFleet(40)
+	f.dead["node-7"] = true
+	r, events := newRun(f, infos, addRoute([]string{"1", "100%"}, 1))
+	predicted(t, r)
+	planned := map[string]engine.Event{}
+	for _, e := range *events {
+		if e.Kind == engine.EventPlanned {
+			planned[e.Node] = e
+		}
+	}
+	if first := (*events)[0]; first.Kind != engine.EventPredict || first.Nodes != 40 || len(planned) != 40 || len(*events) != 41 {
+		t.Errorf("%+v, then %d nodes in %d events", first, len(planned), len(*events))
+	}
+	if e := planned["node-7"]; e.Err == nil || e.Wave != 2 || e.Info.Name != "node-7" {
+		t.Errorf("the node that cannot be reached: %+v", e)
+	}
+	if e := planned["node-1"]; e.Err != nil || e.Wave != 1 || len(e.Diff) != 1 || e.Plan == nil {
+		t.Errorf("the first one: %+v", e)
+	}
+}
