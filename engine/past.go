@@ -36,6 +36,8 @@ type Past struct {
 	looks []Look
 	steps map[int]string // what became last of each change that was begun: the kind of an entry
 	why   string         // it failed
+
+	charged int // for a node that was in hand and is through since
 }
 
 // PastOf is what the entries of a run say of its nodes. Of a node that is not
@@ -114,8 +116,12 @@ func (p *Past) Charged() int {
 	if p.InHand() {
 		return len(p.Plan.Changes())
 	}
-	return len(p.steps)
+	return max(p.charged, len(p.steps))
 }
+
+// End says that a node that was in hand is through. It stays charged with its whole
+// plan, of which the record from before says only the part that was begun.
+func (p *Past) End(s NodeState) { p.charged, p.State = p.Charged(), s }
 
 // failing is the error of a node that was being put back, or nil.
 func (p *Past) failing() *Error {

@@ -33,7 +33,7 @@ func (r *Run) TakeUp(ctx context.Context) *engine.Error {
 	})
 	for _, p := range begun {
 		if s := a.states[p.Node]; s != engine.NodeUntried && s != engine.NodeApplying { // else it was stopped before
-			r.Past[p.Node].State = s
+			r.Past[p.Node].End(s)
 		}
 	}
 	if len(r.inHand()) > 0 && a.first == nil {

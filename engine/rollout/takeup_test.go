@@ -2,10 +2,13 @@ package rollout_test
 
 import (
 	"context"
+	"encoding/json"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
 
+	"runbook/builtins"
 	"runbook/engine"
 	"runbook/engine/rollout"
 )
@@ -93,5 +96,50 @@ func TestTakeUpThatIsStopped(t *testing.T) {
 	}
 	if got := f.changed(t); r.Idle() || len(got) != 1 {
 		t.Errorf("idle: %v, changed %v", r.Idle(), got)
+	}
+}
+
+// A run that is taken up again is charged with all of a node that was in hand, not only
+// with what was begun of it before: or a run that is killed often may do more than its limits say.
+func TestTakeUpIsChargedInFull(t *testing.T) {
+	f, infos := newFleet(1)
+	p := addRoute([]string{"100%"}, 0)
+	second := builtins.RouteAdd{Dst: netip.MustParsePrefix("10.21.0.0/16"), Via: netip.MustParseAddr("10.98.0.1"), Dev: "eth1"}
+	one := p.run
+	p.run = func(ctx context.Context, node string, h engine.Host) error {
+		if err := one(ctx, node, h); err != nil {
+			return err
+		}
+		if _, err := h.Do(ctx, engine.Call{Name: "link.list", Args: []byte("{}"), Op: builtins.LinkList{}, Pos: "x.star:2:1"}); err != nil { // sends the first
+			return err
+		}
+		args, _ := json.Marshal(second)
+		_, err := h.Do(ctx, engine.Call{Name: "route.add", Args: args, Op: second, Pos: "x.star:3:1"})
+		return err
+	}
+	r, _ := newRun(f, infos, p)
+	record := &kept{}
+	r.Journal = record
+	plans := predicted(t, r)
+	if _, err := r.Apply(t.Context(), plans); err != nil {
+		t.Fatal(err)
+	}
+	cut := slices.IndexFunc(record.entries, func(e engine.Entry) bool { return e.Kind == engine.EntryDone }) + 1
+	f, infos = newFleet(1)
+	if _, err := f.nodes["node-1"].Apply(t.Context(), plans[0].Changes()[0].Edit); err != nil {
+		t.Fatal(err)
+	}
+	r, _ = newRun(f, infos, p)
+	r.Journal = &kept{}
+	var err error
+	if r.Past, err = engine.PastOf(record.entries[:cut]); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.TakeUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	predicted(t, r)
+	if got := r.Used()[engine.LimitChanges]; got != 2 {
+		t.Errorf("charged with %d changes, want 2", got)
 	}
 }
