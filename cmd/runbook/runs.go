@@ -92,11 +92,11 @@ func verifyRuns(ctx context.Context, j *journal.Journal, format string) error {
 		}
 	} else {
 		for _, b := range v.Broken {
-			fmt.Printf("%s: %s was changed after it was written\n", b.Run, b.What)
+			fmt.Printf("%s: it was changed after it was written: %s\n", b.Run, b.What)
 		}
-		fmt.Printf("%d runs with %d entries", v.Runs, v.Entries)
+		fmt.Printf("runs: %d, with entries: %d", v.Runs, v.Entries)
 		if v.Older > 0 {
-			fmt.Printf(", of which %d are from before records were chained", v.Older)
+			fmt.Printf("; from before records were chained, of which nothing is known: %d", v.Older)
 		}
 		fmt.Println()
 	}

@@ -84,9 +84,14 @@ func (j *Journal) verify(ctx context.Context, only string) (v Verification, err 
 			v.Runs++
 		}
 		switch {
-		case !chain.Valid:
+		case !chain.Valid && before == "":
 			if !other {
 				v.Older++
+			}
+			continue
+		case !chain.Valid: // those before it have one
+			if !other {
+				v.Broken = append(v.Broken, Broken{r[0], "the record of the run, whose hash is gone"})
 			}
 			continue
 		case other:
@@ -108,7 +113,10 @@ func (j *Journal) verify(ctx context.Context, only string) (v Verification, err 
 	if err := rows.Err(); err != nil {
 		return v, j.readError(ctx, err)
 	}
-	return v, j.verifySources(ctx, tx, only, &v)
+	if err := j.verifySources(ctx, tx, only, &v); err != nil {
+		return v, err
+	}
+	return v, j.verifyWhole(ctx, tx, only, &v)
 }
 
 func linkRun(before string, fields [13]string) string {
@@ -160,6 +168,29 @@ func (j *Journal) verifySources(ctx context.Context, tx *sql.Tx, only string, v 
 		if json.Unmarshal([]byte(files), &s.Files) != nil || s.Hash() != hash {
 			v.Broken = append(v.Broken, Broken{run, "the text of its runbook"})
 		}
+	}
+	return rows.Err()
+}
+
+// missing are what other rows say has been there: a run of which there are only entries, and the text of
+// a run that has a record. What takes a run back has no text.
+const missing = `SELECT DISTINCT run, 'the record of the run, which is gone' FROM entries WHERE run NOT IN (SELECT id FROM runs) AND ?1 IN ('', run)
+	UNION ALL
+	SELECT id, 'the text of its runbook, which is gone' FROM runs WHERE chain IS NOT NULL AND undoes = '' AND hash NOT IN (SELECT hash FROM sources) AND ?1 IN ('', id)`
+
+// verifyWhole finds what was taken away whole.
+func (j *Journal) verifyWhole(ctx context.Context, tx *sql.Tx, only string, v *Verification) (err error) {
+	rows, err := tx.QueryContext(ctx, missing, only)
+	if err != nil {
+		return j.readError(ctx, err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var b Broken
+		if err := rows.Scan(&b.Run, &b.What); err != nil {
+			return j.readError(ctx, err)
+		}
+		v.Broken = append(v.Broken, b)
 	}
 	return rows.Err()
 }
