@@ -121,12 +121,12 @@ func TestOnlyBeforeAndAfterChangeTargets(t *testing.T) {
 		_, err := h.Do(ctx, engine.Call{Name: "route.list", Op: builtins.RouteList{}, Args: []byte("{}"), Node: shared})
 		return err
 	}
-	f, r, _, _ := withTarget(t, 1, map[string]func(context.Context, engine.FleetInfo, engine.Host) error{engine.HookGate: looks})
+	_, r, _, _ := withTarget(t, 1, map[string]func(context.Context, engine.FleetInfo, engine.Host) error{engine.HookGate: looks})
 	predicted(t, r)
 	if e := r.Watch(t.Context()); e != nil {
 		t.Errorf("a gate that looks: %v", e)
 	}
-	f, r, _, _ = withTarget(t, 1, map[string]func(context.Context, engine.FleetInfo, engine.Host) error{engine.HookGate: does("10.30.0.0/16")})
+	f, r, _, _ := withTarget(t, 1, map[string]func(context.Context, engine.FleetInfo, engine.Host) error{engine.HookGate: does("10.30.0.0/16")})
 	predicted(t, r)
 	if e := r.Watch(t.Context()); e == nil || e.Code != engine.Invalid || !strings.Contains(e.Cause, "gate may only look") || f.has(t, "10.30.0.0/16") {
 		t.Errorf("a gate that changes a target: %v", e)
