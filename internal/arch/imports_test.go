@@ -19,6 +19,7 @@ var may = map[string][]string{
 	"engine/script/lint": {},
 	"engine/rollout":     {"engine"},
 	"engine/journal":     {"engine"},
+	"engine/forecast":    {"engine"},
 	"builtins":           {"engine"},
 	"node":               {"engine", "node"},
 	"node/nodetest":      {"engine", "node", "internal"},

@@ -1,0 +1,237 @@
+// Package forecast says what a rollout does to the Postgres servers that its nodes are clients of.
+//
+// A session that a change cuts leaves a backend behind: its client has gone, and the server
+// does not know. It holds its connection until a keepalive or a timeout finds it
+// dead, while the client has long come back with another. So a rollout that cuts
+// sessions faster than the dead ones go fills the server, and then it lets nobody in.
+//
+// The forecast is an upper bound for sessions that the plan says are cut: all of a wave at once, each wave as soon as
+// the one before it has baked, every client back at once. Sessions that a change only stalls go on
+// after it, and are none of it.
+package forecast
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+// Server is what a Postgres server has to give when the plan is made.
+type Server struct {
+	Name     string             // as the runbook calls it
+	Port     uint16             // that it listens on
+	Capacity int                // connections that are not reserved
+	Used     int                // of these
+	Clients  map[netip.Addr]int // its sessions, by the address that they come from
+	Dead     Life               // of a backend whose client is gone
+}
+
+// Wave is the plans of the nodes of one wave.
+type Wave []*engine.NodePlan
+
+// Peak is how many connections a server is to have at its worst in one wave.
+type Peak struct {
+	Wave  int // from 1
+	Cut   int // sessions that this wave cuts
+	Total int // connections: what was used, and all that are dead by then and not yet gone
+}
+
+// Forecast is what a rollout does to one server.
+type Forecast struct {
+	Server
+	Peaks []Peak // of waves that cut any
+	bake  time.Duration
+	cuts  []cut // by wave
+	most  cut   // of one node
+}
+
+// cut is how many sessions are cut: of nodes whose addresses are gone after that, and of nodes to which they come back.
+type cut struct{ gone, back int }
+
+func (c cut) total() int { return c.gone + c.back }
+
+func (c cut) plus(o cut) cut { return cut{c.gone + o.gone, c.back + o.back} }
+
+// Of is what is ahead of each server, in order, where waves are gone through with a wait of bake between them.
+func Of(waves []Wave, bake time.Duration, servers []Server) []Forecast {
+	out := make([]Forecast, len(servers))
+	for i, s := range servers {
+		f := Forecast{Server: s, bake: bake, cuts: make([]cut, len(waves))}
+		for w, nodes := range waves {
+			for _, n := range nodes {
+				c := s.cutBy(n)
+				f.cuts[w] = f.cuts[w].plus(c)
+				if c.total() > f.most.total() {
+					f.most = c
+				}
+			}
+		}
+		for w, c := range f.cuts {
+			if c.total() > 0 {
+				f.Peaks = append(f.Peaks, Peak{Wave: w + 1, Cut: c.total(), Total: f.at(w, bake)})
+			}
+		}
+		out[i] = f
+	}
+	return out
+}
+
+// cutBy is how many sessions to s a plan cuts. One that is cut by two changes is cut once.
+func (s Server) cutBy(p *engine.NodePlan) (out cut) {
+	lost := map[netip.Addr]cut{} // by the address of the node
+	changes := p.Changes()
+	for i, c := range changes {
+		at := map[netip.Addr]cut{}
+		for _, k := range c.Edit.Cuts {
+			local := k.Local.Unmap()
+			if k.Stalls || k.Port != 0 || k.Peer.Port() != s.Port || s.Clients[local] == 0 {
+				continue
+			}
+			if comesBack(k.Dev, changes[i+1:]) {
+				at[local] = at[local].plus(cut{back: k.Count})
+			} else {
+				at[local] = at[local].plus(cut{gone: k.Count})
+			}
+		}
+		for local, c := range at {
+			if c.total() > lost[local].total() {
+				lost[local] = c
+			}
+		}
+	}
+	for local, c := range lost { // the server knows better how many there are
+		over := max(c.total()-s.Clients[local], 0)
+		c.back -= min(over, c.back)
+		c.gone = min(c.gone, s.Clients[local])
+		out = out.plus(c)
+	}
+	return out
+}
+
+// comesBack reports whether one of changes takes the link dev up.
+func comesBack(dev string, changes []engine.PlannedChange) bool {
+	for _, c := range changes {
+		for _, d := range c.Edit.Diff() {
+			if l, is := d.After.(resource.Link); is && l.Name == dev && l.Up {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// at is how many connections the server has in wave w, from 0, where the waves are so long apart.
+func (f Forecast) at(w int, bake time.Duration) int {
+	n := f.Used + f.cuts[w].total()
+	for i := range w {
+		apart := time.Duration(w-i) * bake
+		if apart < f.Dead.Gone {
+			n += f.cuts[i].gone
+		}
+		if apart < f.Dead.Back {
+			n += f.cuts[i].back
+		}
+	}
+	return n
+}
+
+// Worst is the highest peak; the zero Peak where nothing is cut.
+func (f Forecast) Worst() Peak {
+	var worst Peak
+	for _, p := range f.Peaks {
+		if p.Total > worst.Total {
+			worst = p
+		}
+	}
+	return worst
+}
+
+// Refusal is why the rollout must not start, or nil.
+func (f Forecast) Refusal() *engine.Error {
+	for _, p := range f.Peaks {
+		if p.Total > f.Capacity {
+			return &engine.Error{
+				Code: engine.GateFailed, Left: engine.NothingChanged,
+				Cause: fmt.Sprintf("wave %d would leave %s at %d of %d connections: %d are used, and a backend whose session is cut lives on for %s",
+					p.Wave, f.Name, p.Total, f.Capacity, f.Used, f.life()),
+				Hint: f.advice(),
+			}
+		}
+	}
+	return nil
+}
+
+// life is how long the backends of the sessions that are cut live on.
+func (f Forecast) life() string {
+	back, gone := false, false
+	for _, c := range f.cuts {
+		back, gone = back || c.back > 0, gone || c.gone > 0
+	}
+	d := f.Dead.Gone
+	if back && !gone {
+		d = f.Dead.Back
+	}
+	return fmt.Sprintf("%s (%s)", d.Round(time.Second), f.Dead.Why)
+}
+
+// advice is how the rollout could go on: how long it is to bake, or into how small waves it is to be split.
+func (f Forecast) advice() string {
+	var out []string
+	most, free := 0, f.Capacity-f.Used
+	for _, c := range f.cuts {
+		most = max(most, c.total())
+	}
+	switch bake, fits := f.leastBake(); {
+	case fits:
+		out = append(out, fmt.Sprintf("bake = %q lets the dead ones go first", round(bake)))
+	case f.most.total() > free:
+		out = append(out, fmt.Sprintf("one node alone has %d sessions there, and %d connections are free", f.most.total(), max(free, 0)))
+	case most > free:
+		out = append(out, fmt.Sprintf("waves of at most %d of these nodes, with bake = %q", free/f.most.total(), round(f.Dead.Gone)))
+	}
+	if f.Dead.Advice != "" {
+		out = append(out, f.Dead.Advice)
+	}
+	return strings.Join(out, "; ")
+}
+
+// leastBake is the shortest wait between waves with which the server never has more than its capacity.
+func (f Forecast) leastBake() (time.Duration, bool) {
+	var waits []time.Duration
+	for n := 1; n <= len(f.cuts); n++ { // with which the dead of n waves are there at the same time
+		for _, life := range []time.Duration{f.Dead.Gone, f.Dead.Back} {
+			waits = append(waits, (life+time.Duration(n)-1)/time.Duration(n))
+		}
+	}
+	slices.Sort(waits)
+	for _, bake := range waits {
+		fits := bake > f.bake
+		for w := range f.cuts {
+			fits = fits && f.at(w, bake) <= f.Capacity
+		}
+		if fits {
+			return bake, true
+		}
+	}
+	return 0, false
+}
+
+// round is d as a header can have it, not less.
+func round(d time.Duration) string {
+	return (time.Duration(math.Ceil(d.Seconds())) * time.Second).String()
+}
+
+// String is the forecast in one line.
+func (f Forecast) String() string {
+	worst := f.Worst()
+	if worst.Wave == 0 {
+		return fmt.Sprintf("%s: %d of %d connections used; no session there is cut", f.Name, f.Used, f.Capacity)
+	}
+	return fmt.Sprintf("%s: %d of %d connections used; at most %d in wave %d, for a backend whose session is cut lives on for %s", f.Name, f.Used, f.Capacity, worst.Total, worst.Wave, f.life())
+}

@@ -1,0 +1,143 @@
+package forecast
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+)
+
+var server = netip.MustParseAddrPort("10.98.0.20:5432")
+
+func client(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 98, 0, byte(n)}) }
+
+// down is the plan of node n, which takes eth1 down with so many sessions to the server, and up again or not.
+func down(n, sessions int, up bool) *engine.NodePlan {
+	before, after := resource.Link{Name: "eth1", Up: true}, resource.Link{Name: "eth1"}
+	change := func(from, to resource.Link, cuts ...engine.Cut) engine.PlannedChange {
+		return engine.PlannedChange{Edit: engine.Edit{Before: resource.Of(from), After: resource.Of(to), Want: resource.Of(to), Cuts: cuts}}
+	}
+	session := func(peer netip.AddrPort, count int, stalls bool) engine.Cut {
+		return engine.Cut{Sessions: resource.Sessions{Local: client(n), Peer: peer, Dev: "eth1", Count: count}, Stalls: stalls}
+	}
+	p := &engine.NodePlan{Node: fmt.Sprint("web-", n), Steps: []engine.PlannedChange{change(before, after,
+		session(server, sessions, false), session(server, 7, true), session(netip.MustParseAddrPort("10.98.0.20:6379"), 5, false))}}
+	if up {
+		p.Steps = append(p.Steps, change(after, before))
+	}
+	return p
+}
+
+func fleet(waves []int, sessions int, up bool) (out []Wave, clients map[netip.Addr]int) {
+	clients = map[netip.Addr]int{}
+	n := 0
+	for _, size := range waves {
+		var w Wave
+		for range size {
+			n++
+			w = append(w, down(n, sessions, up))
+			clients[client(n)] = sessions
+		}
+		out = append(out, w)
+	}
+	return out, clients
+}
+
+func TestForecast(t *testing.T) {
+	tests := []struct {
+		name     string
+		waves    []int
+		sessions int
+		up       bool
+		bake     time.Duration
+		capacity int
+		used     int
+		life     Life
+		want     []int // connections in each wave
+		refused  string
+		hint     string
+	}{
+		{"all at once", []int{5}, 10, true, 0, 197, 50, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{100}, "", ""},
+		{"they add up", []int{1, 2, 3}, 10, true, 0, 197, 60, Life{Gone: time.Hour, Back: time.Hour}, []int{70, 90, 120}, "", ""},
+		{"those of early waves are gone", []int{1, 2, 3}, 10, true, 5 * time.Second, 197, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{70, 80, 90}, "", ""},
+		{"an address that does not come back", []int{1, 2, 3}, 10, false, 5 * time.Second, 197, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{70, 90, 120}, "", ""},
+		{"a longer wait", []int{2, 2, 2}, 10, true, time.Second, 100, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second, Why: "so it is"}, []int{80, 100, 120},
+			"wave 3 would leave main at 120 of 100 connections: 60 are used, and a backend whose session is cut lives on for 5s (so it is)", `bake = "3s" lets the dead ones go first`},
+		{"smaller waves", []int{6}, 10, true, 0, 100, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{120},
+			"wave 1 would leave main at 120 of 100 connections", `waves of at most 4 of these nodes, with bake = "11s"`},
+		{"one node is too much", []int{1}, 50, true, 0, 100, 60, Life{Gone: 2 * time.Hour, Back: 2 * time.Hour, Advice: "tune it"}, []int{110},
+			"wave 1 would leave main at 110 of 100", "one node alone has 50 sessions there, and 40 connections are free; tune it"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			waves, clients := fleet(tt.waves, tt.sessions, tt.up)
+			f := Of(waves, tt.bake, []Server{{Name: "main", Port: 5432, Capacity: tt.capacity, Used: tt.used, Clients: clients, Dead: tt.life}})[0]
+			var got []int
+			for _, p := range f.Peaks {
+				got = append(got, p.Total)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("peaks %v, want %v", got, tt.want)
+			}
+			switch e := f.Refusal(); {
+			case tt.refused == "" && e != nil:
+				t.Errorf("refused: %v", e)
+			case tt.refused != "" && (e == nil || e.Code != engine.GateFailed || !strings.HasPrefix(e.Cause, tt.refused) || e.Hint != tt.hint):
+				t.Errorf("refused: %v\nwant %s\nand %s", e, tt.refused, tt.hint)
+			}
+			if tt.refused != "" && strings.HasPrefix(tt.hint, "bake") { // what it advises is enough
+				if e := Of(waves, 3*time.Second, []Server{f.Server})[0].Refusal(); e != nil {
+					t.Errorf("with the bake that it advises: %v", e)
+				}
+			}
+		})
+	}
+}
+
+// Sessions of addresses that the server does not see, such as those behind NAT, and those that were counted twice, are not counted.
+func TestOnlyWhatTheServerSees(t *testing.T) {
+	waves, clients := fleet([]int{2}, 10, true)
+	delete(clients, client(2))
+	clients[client(1)] = 4
+	f := Of(waves, 0, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients}})[0]
+	if worst := f.Worst(); worst.Total != 8 || worst.Cut != 4 {
+		t.Errorf("%+v", worst)
+	}
+	again := down(1, 3, true)
+	again.Steps = append(again.Steps, again.Steps...)
+	f = Of([]Wave{{again}}, 0, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients}})[0]
+	if worst := f.Worst(); worst.Cut != 3 {
+		t.Errorf("cut twice: %+v", worst)
+	}
+}
+
+func TestLife(t *testing.T) {
+	tests := []struct {
+		settings   string
+		gone, back time.Duration
+		why        string
+	}{
+		{"", 7875 * time.Second, 2 * time.Hour, "the system's"},
+		{"tcp_keepalives_idle=5 tcp_keepalives_interval=2 tcp_keepalives_count=3", 11 * time.Second, 5 * time.Second, "5s + 3 x 2s"},
+		{"tcp_keepalives_idle=5 tcp_keepalives_interval=2 tcp_keepalives_count=3 tcp_user_timeout=7000", 7 * time.Second, 5 * time.Second, "tcp_user_timeout 7s"},
+		{"idle_session_timeout=6000", 6 * time.Second, 6 * time.Second, "idle_session_timeout 6s"},
+		{"tcp_user_timeout=7000", 7275 * time.Second, 2 * time.Hour, "tcp_user_timeout"},
+	}
+	for _, tt := range tests {
+		l := LifeOf(func(name string) string {
+			for _, f := range strings.Fields(tt.settings) {
+				if n, v, _ := strings.Cut(f, "="); n == name {
+					return v
+				}
+			}
+			return "0"
+		})
+		if l.Gone != tt.gone || l.Back != tt.back || !strings.Contains(l.Why, tt.why) || (l.Advice == "") != (l.Gone <= long) {
+			t.Errorf("%q: %+v, want %s and %s", tt.settings, l, tt.gone, tt.back)
+		}
+	}
+}
