@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"time"
 
@@ -90,6 +91,13 @@ func ApplyAll(ctx context.Context, n Node, edits []Edit) ([]resource.State, erro
 type Line interface {
 	// Lost reports whether the connection has ended: a new one must be made.
 	Lost() bool
+}
+
+// Dialing is a [Node] from which other connections can be made: to what can be
+// reached from there, and perhaps from nowhere else.
+type Dialing interface {
+	// Dial connects from the node, to "tcp" or "unix", as net.Dialer.DialContext does.
+	Dial(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Holder is a [Node] that keeps other runs off while one changes it: from the first
@@ -427,19 +435,7 @@ type Usage struct {
 }
 
 // Duration is a time.Duration that is written as "1m30s" in JSON.
-type Duration time.Duration
-
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	*d = Duration(v)
-	return err
-}
+type Duration = resource.Duration
 
 // Dialer reaches nodes by their names in the inventory.
 type Dialer interface {

@@ -43,8 +43,9 @@ func (k Key) of(kind Kind) bool {
 }
 
 // Resource is one thing that a node holds. The implementations are plain
-// values: [Link], [Addr], [Route], [Rule], [Neigh], [Nexthop], [Facts], and
-// what a node tells of itself, [Sessions] and [Memory].
+// values: [Link], [Addr], [Route], [Rule], [Neigh], [Nexthop], [Facts]; what a
+// node tells of itself, [Sessions] and [Memory]; and what a Postgres server
+// holds, [Postgres], [Backend], [Setting] and [Rows], and a pgbouncer, [Pool] and [Pooled].
 type Resource interface {
 	Key() Key
 	// Match reports whether s, which is of this resource's kind, selects it.
@@ -69,6 +70,13 @@ var decoders = map[Kind]func(b []byte, s State) error{
 	KindNexthop: decode[Nexthop],
 	KindSession: decode[Sessions],
 	KindMemory:  decode[Memory],
+
+	KindPostgres: decode[Postgres],
+	KindBackend:  decode[Backend],
+	KindSetting:  decode[Setting],
+	KindRows:     decode[Rows],
+	KindPool:     decode[Pool],
+	KindPooled:   decode[Pooled],
 }
 
 func decode[R Resource](b []byte, s State) error {
@@ -196,7 +204,8 @@ func (s *State) UnmarshalJSON(b []byte) error {
 // Selector selects resources of one kind. A zero field selects any.
 type Selector struct {
 	Kind Kind `json:"kind"`
-	// Name is the name of a link; for an address or a route the link that it is on.
+	// Name is the name of a link; for an address or a route the link that it is on;
+	// for all that a Postgres server holds the server.
 	Name string `json:"name,omitempty"`
 	// Dst selects the routes to exactly this destination, or the addresses
 	// with exactly this address and length.
@@ -210,6 +219,12 @@ type Selector struct {
 	Table Table `json:"table,omitempty"`
 	// PrefSrc selects the routes that suggest this source address.
 	PrefSrc netip.Addr `json:"prefsrc,omitzero"`
+	// Key selects what has this key, of what a Postgres server holds.
+	Key Key `json:"key,omitempty"`
+	// Where selects backends.
+	Where *Where `json:"where,omitempty"`
+	// Ask is the question of which the Rows are wanted.
+	Ask string `json:"ask,omitempty"`
 }
 
 // Query is a list of selectors: it selects what any of them selects.
@@ -277,10 +292,21 @@ func same(a, b Resource) bool {
 	if (a == nil || a.Volatile()) && (b == nil || b.Volatile()) {
 		return true
 	}
-	if r, ok := a.(Addr); ok {
+	switch a := a.(type) {
+	case Addr:
 		other, ok := b.(Addr)
-		r.Place, other.Place = 0, 0 // it moves when another address comes or goes
-		return ok && r == other
+		a.Place, other.Place = 0, 0 // it moves when another address comes or goes
+		return ok && a == other
+	case Backend: // the rest of it cannot change, or does so all the time
+		other, ok := b.(Backend)
+		return ok && a.Key() == other.Key()
+	case Pooled:
+		other, ok := b.(Pooled)
+		return ok && a.Key() == other.Key()
+	case Pool:
+		other, ok := b.(Pool)
+		a.To, a.Connections = other.To, other.Connections
+		return ok && a == other
 	}
 	return Identical(a, b)
 }

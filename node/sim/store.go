@@ -53,7 +53,7 @@ func (s *store) load(ctx context.Context, q resource.Query) error {
 	if s.src == nil {
 		return nil
 	}
-	if slices.ContainsFunc(q, func(s resource.Selector) bool { return s.Kind != resource.KindFacts }) {
+	if slices.ContainsFunc(q, func(s resource.Selector) bool { return s.Kind != resource.KindFacts && !s.Kind.OfServer() }) {
 		if err := s.snapshot(ctx); err != nil {
 			return err
 		}
@@ -108,7 +108,10 @@ func includes(a, b resource.Selector) bool {
 		(!a.Covers.IsValid() || a.Covers == b.Covers) &&
 		(a.Family == 0 || a.Family == familyOf(b)) &&
 		(a.Table == 0 || a.Table == b.Table) &&
-		(!a.PrefSrc.IsValid() || a.PrefSrc == b.PrefSrc)
+		(!a.PrefSrc.IsValid() || a.PrefSrc == b.PrefSrc) &&
+		(a.Key == "" || a.Key == b.Key) &&
+		(a.Where == nil || b.Where != nil && *a.Where == *b.Where) &&
+		(a.Ask == "" || a.Ask == b.Ask)
 }
 
 // familyOf is the only family that s can select, or 0.

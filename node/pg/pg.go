@@ -1,0 +1,224 @@
+// Package pg is a Postgres server as a kind of node: it can be read and changed
+// through the life of a change that is there.
+//
+// A [Server] is one server under its name, which is its DSN. [Beside] puts servers beside a
+// machine, so that whoever works on the machine asks for both.
+//
+// A server keeps one connection from its first use on, so that a gate can still look
+// when nobody else gets in. All that only looks is done in read-only transactions that end soon.
+// What is set is set for one transaction alone, so that a pooler between hands it to nobody else.
+//
+//	dsn.go       the DSN, and how it is dialed
+//	pg.go        the connection, and transactions
+//	read.go      what a server holds
+//	rows.go      questions: queries of a runbook's own, and those that have names
+//	apply.go     comparing, changing, reading back
+//	setting.go   ALTER SYSTEM
+//	terminate.go ending sessions
+//	console.go   a pgbouncer, by its console
+//	beside.go    servers beside a machine
+//	errors.go    what goes wrong, in our words
+//
+// # Versions
+//
+// From 13 to 18. What differs among them, and is told apart where it is used:
+//
+//   - 14: idle_session_timeout; before, no server ends an idle session by itself.
+//   - 15: rights to single settings (has_parameter_privilege); before, only superusers have ALTER SYSTEM.
+//   - 16: reserved_connections; before, superuser_reserved_connections are all that is reserved.
+//   - 17: pg_replication_slots has inactive_since.
+//
+// What all of them have is used in the form that 13 knows: pg_terminate_backend with one
+// argument, extract(epoch …), which is a float8 there and numeric from 14 on.
+package pg
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"runbook/engine"
+)
+
+// Server is one Postgres server, or the console of a pgbouncer. It is safe for concurrent use:
+// one statement goes on at a time.
+type Server struct {
+	name   string // the DSN as it was written
+	config *pgconn.Config
+
+	turn chan struct{}  // holds one token; whoever has it may use what is below
+	conn *pgconn.PgConn // nil: there is none
+	is   identity       // of what conn leads to
+}
+
+var _ engine.Node = (*Server)(nil)
+
+// identity is what was found out about a server when it was connected to.
+type identity struct {
+	console bool // it is the console of a pgbouncer
+	pooler  bool // a pooler is between
+	version int  // server_version_num
+}
+
+// oldest is the version, as server_version_num, before which nothing is known here.
+const oldest = 130000
+
+// How long statements may take, by the server's own clock.
+const (
+	statementWithin = 10 * time.Second
+	lockWithin      = 2 * time.Second
+)
+
+// Open returns the server with the DSN server, to which it connects when it is first
+// used, by dial, or from this machine where that is nil. An error is about the DSN.
+func Open(server string, dial Dial) (*Server, error) {
+	config, err := configOf(server, dial)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{name: server, config: config, turn: make(chan struct{}, 1)}, nil
+}
+
+// Close implements [engine.Node].
+func (s *Server) Close() error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.conn == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s.conn.Close(ctx) //nolint:errcheck // it is over in any case
+	s.conn = nil
+	return nil
+}
+
+// take waits for the turn of the caller, who must give it back.
+func (s *Server) take(ctx context.Context) (give func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// connection is the one that there is, or a new one.
+func (s *Server) connection(ctx context.Context) (*pgconn.PgConn, error) {
+	if s.conn != nil && !s.conn.IsClosed() {
+		return s.conn, nil
+	}
+	c, err := pgconn.ConnectConfig(ctx, s.config)
+	if err != nil {
+		return nil, err
+	}
+	if s.is, err = s.identify(ctx, c); err != nil {
+		c.Close(ctx) //nolint:errcheck // it is of no use
+		return nil, err
+	}
+	s.conn = c
+	return c, nil
+}
+
+// identify finds out what is at the other end of c.
+func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, error) {
+	if strings.Contains(c.ParameterStatus("server_version"), "bouncer") {
+		return identity{console: true}, nil
+	}
+	var found struct{ Version, PID int }
+	err := ask(ctx, c, &found, `select json_build_object('version', current_setting('server_version_num')::int, 'pid', pg_backend_pid())`)
+	if err != nil {
+		return identity{}, err
+	}
+	if found.Version < oldest {
+		return identity{}, engine.Unreachable.Errorf("Postgres %s is of version %s, which is too old: 13 is the oldest that is known here", s.name, c.ParameterStatus("server_version"))
+	}
+	// Whoever is at the other end gives a number under which queries are canceled. Of a pooler it is its own.
+	is := identity{version: found.Version, pooler: uint32(found.PID) != c.PID()}
+	if !is.pooler && is.version >= 140000 { // or the server would end the connection that is kept
+		_, err = c.Exec(ctx, "set idle_session_timeout = 0").ReadAll()
+	}
+	return is, err
+}
+
+// use calls f with the connection. What f has begun and not ended is over then. A connection
+// that turns out to be lost is made again, once, where that cannot do anything twice.
+func (s *Server) use(ctx context.Context, looks bool, f func(*pgconn.PgConn) error) error {
+	for again := looks; ; again = false {
+		kept := s.conn != nil
+		c, err := s.connection(ctx)
+		if err != nil {
+			return s.failed(ctx, err)
+		}
+		err = f(c)
+		if err != nil && !c.IsClosed() && c.TxStatus() != 'I' {
+			s.end(ctx, c)
+		}
+		if err == nil || !c.IsClosed() || !kept || ctx.Err() != nil || !again && !pgconn.SafeToRetry(err) {
+			return s.failed(ctx, err)
+		}
+	}
+}
+
+// end ends the transaction in which c is left by an error.
+func (s *Server) end(ctx context.Context, c *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWithin)
+	defer cancel()
+	if _, err := c.Exec(ctx, "rollback").ReadAll(); err != nil {
+		c.Close(ctx) //nolint:errcheck // it cannot be used any more
+	}
+}
+
+// The beginnings of transactions.
+var (
+	within    = fmt.Sprintf("set local statement_timeout = %d; set local lock_timeout = %d", statementWithin.Milliseconds(), lockWithin.Milliseconds())
+	toLook    = "begin read only; " + within
+	toAct     = "begin; " + within
+	toCompare = "begin read only" // with nothing set, so that settings read as they are
+)
+
+// transaction calls f in a transaction that begins with begin.
+func (s *Server) transaction(ctx context.Context, begin string, f func(*pgconn.PgConn) error) error {
+	return s.use(ctx, begin != toAct, func(c *pgconn.PgConn) error {
+		if s.is.console {
+			return s.isConsole()
+		}
+		if _, err := c.Exec(ctx, begin).ReadAll(); err != nil {
+			return err
+		}
+		if err := f(c); err != nil {
+			return err
+		}
+		_, err := c.Exec(ctx, "commit").ReadAll()
+		return err
+	})
+}
+
+// isConsole is the error for asking the console of a pgbouncer what Postgres knows.
+func (s *Server) isConsole() error {
+	return &engine.Error{
+		Code: engine.Invalid, Cause: fmt.Sprintf("%s is the console of a pgbouncer, and no Postgres", s.name),
+		Hint: "name another database than pgbouncer; bouncer.show and its like ask the console",
+	}
+}
+
+// ask does a query whose one value is JSON, and reads it into v.
+func ask(ctx context.Context, c *pgconn.PgConn, v any, sql string, args ...string) error {
+	params := make([][]byte, len(args))
+	for i, a := range args {
+		params[i] = []byte(a)
+	}
+	r := c.ExecParams(ctx, sql, params, nil, nil, nil).Read()
+	if r.Err != nil {
+		return r.Err
+	}
+	if len(r.Rows) != 1 || len(r.Rows[0]) != 1 {
+		return errors.New("the server answered with another number of rows than one")
+	}
+	return json.Unmarshal(r.Rows[0][0], v)
+}
