@@ -57,6 +57,8 @@ type Plan struct {
 	Nodes     []*NodePlan       `json:"nodes"` // in the order of the rollout
 	Usage     Usage             `json:"usage"`
 	Used      Used              `json:"used,omitempty"` // of the limits in Header
+	// Forecast is what it does to the servers that nodes are clients of, a line each.
+	Forecast []string `json:"forecast,omitempty"`
 }
 
 // PlanVersion is the version of the form in which plans are saved.

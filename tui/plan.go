@@ -228,13 +228,20 @@ func count(n int, what string) string {
 }
 
 func summary(p *engine.Plan) string {
-	s := count(len(p.Nodes), "node") + ", " + count(p.Changes(), "change")
-	failed := 0
+	failed, servers := 0, 0
 	for _, np := range p.Nodes {
+		if engine.IsTarget(np.Node) {
+			servers++
+		}
 		if np.Err != nil {
 			failed++
 		}
 	}
+	s := count(len(p.Nodes)-servers, "node")
+	if servers > 0 {
+		s += ", " + count(servers, "server")
+	}
+	s += ", " + count(p.Changes(), "change")
 	if failed > 0 {
 		s += fmt.Sprintf(", %d could not be predicted", failed)
 	}
@@ -258,7 +265,7 @@ func planText(w io.Writer, p *engine.Plan, s Style) {
 	fmt.Fprintf(w, "\n%s\n", s.wrap(dim, Used(p.Header.Limits, p.Used)))
 }
 
-// hookLines says when the hooks of the runbook look at the fleet.
+// hookLines says when the hooks of the runbook look at the fleet, and what is ahead of the servers that they look at.
 func hookLines(p *engine.Plan) []string {
 	r := p.Header.Rollout
 	while := ""
@@ -278,6 +285,9 @@ func hookLines(p *engine.Plan) []string {
 		if pos := p.Header.Hooks[h.name]; pos != "" {
 			out = append(out, fmt.Sprintf("%s looks at the fleet %s (%s)", h.name, h.when, pos))
 		}
+	}
+	for _, l := range p.Forecast {
+		out = append(out, "forecast: "+l)
 	}
 	return out
 }
@@ -320,6 +330,8 @@ type (
 		Nodes   []nodeDoc                 `json:"nodes"`
 		Limits  map[engine.Limit]limitDoc `json:"limits"`
 		Hooks   map[string]string         `json:"hooks,omitempty"` // before, gate, after: where they stand
+		// Forecast is what is ahead of the servers that they look at.
+		Forecast []string `json:"forecast,omitempty"`
 	}
 	nodeDoc struct {
 		Node   string        `json:"node"`
@@ -347,7 +359,7 @@ type guardDoc struct {
 }
 
 func planJSON(w io.Writer, p *engine.Plan) error {
-	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks}
+	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks, Forecast: p.Forecast}
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {

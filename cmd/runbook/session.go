@@ -82,7 +82,7 @@ func openProgram(ctx context.Context, program engine.Program, f fleetFlags, emit
 	}
 	collectFor(len(s.fleet.nodes))
 	s.run = &rollout.Run{
-		Program: program, Nodes: rollout.Spread(s.fleet.nodes, program.Header().Rollout.Spread), Dialer: s.fleet.dialer, Emit: emit, Repeat: f.repeat, Ceilings: limits,
+		Program: program, Nodes: rollout.Spread(s.fleet.nodes, program.Header().Rollout.Spread), Dialer: withServers{s.fleet.dialer}, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	if err := s.obey(f); err != nil {
@@ -126,6 +126,9 @@ func (s *session) foresee(ctx context.Context, saved *engine.Plan) (p *engine.Pl
 		hold(saved, targets, s.run.Planned)
 	}
 	p.Nodes, p.Used = append(p.Nodes, targets.Nodes...), s.run.Used()
+	if watching == nil {
+		watching = s.foretell(ctx, p)
+	}
 	return p, s.run.Refusal(p.Nodes), watching, nil
 }
 

@@ -133,7 +133,9 @@ type Setting struct {
 }
 
 // SettingKey is the key of the setting name of a server, whatever the case in which that is written.
-func SettingKey(server, name string) Key { return serverKey(KindSetting, strings.ToLower(name), server) }
+func SettingKey(server, name string) Key {
+	return serverKey(KindSetting, strings.ToLower(name), server)
+}
 
 // Key implements [Resource].
 func (c Setting) Key() Key { return SettingKey(c.Server, c.Name) }

@@ -59,6 +59,7 @@ type Run struct {
 	Past map[string]*engine.Past
 
 	targets []*engine.NodePlan // see [Run.Targets]
+	asked   []string           // see [Run.Asked]
 	changed []*engine.NodePlan // of targets, by the hooks that are through
 
 	fleet    fleet
@@ -246,9 +247,7 @@ func (r *Run) terms(node engine.NodeInfo) engine.Terms {
 	return engine.Terms{
 		Allow: allow,
 		Tally: r.tally, ConfirmWithin: time.Duration(r.Program.Header().Rollout.ConfirmWithin), Repeat: r.Repeat, By: r.By, Run: r.ID,
-		Target: func(ctx context.Context, name string) (engine.Reader, error) {
-			return r.fleet.node(ctx, r.Dialer, name)
-		},
+		Target: r.Target,
 		Confirm: func(ctx context.Context, token string, deadline time.Time) (engine.Node, error) {
 			return r.confirm(ctx, node.Name, token, deadline)
 		},

@@ -82,6 +82,14 @@ func (c *calls) finish(ctx context.Context) error {
 	return nil
 }
 
+// Asked are the targets that hooks have asked, in the order in which they were first.
+func (r *Run) Asked() []string { return r.asked }
+
+// Target is one of them, to look at it.
+func (r *Run) Target(ctx context.Context, name string) (engine.Reader, error) {
+	return r.fleet.node(ctx, r.Dialer, name)
+}
+
 // Targets are what before is to change, as the last [Run.Watch] has predicted it.
 func (r *Run) Targets() []*engine.NodePlan { return r.targets }
 
@@ -161,6 +169,9 @@ func driftedTargets(was, now []*engine.NodePlan) *engine.Error {
 
 // ask does a call of a hook to a target.
 func (h *watching) ask(ctx context.Context, c engine.Call) (any, error) {
+	if !slices.Contains(h.run.asked, c.Node) {
+		h.run.asked = append(h.run.asked, c.Node)
+	}
 	if h.calls != nil {
 		pass, err := h.calls.pass(ctx, c.Node)
 		if err != nil {

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"runbook/engine"
+	"runbook/engine/forecast"
+	"runbook/engine/resource"
+	"runbook/engine/rollout"
+)
+
+// foretell adds to the plan what it does to the Postgres servers that the runbook's hooks look
+// at, and returns why it must not start because of that, or nil. Nobody is asked where nothing is cut.
+func (s *session) foretell(ctx context.Context, p *engine.Plan) *engine.Error {
+	if !cuts(p) {
+		return nil
+	}
+	var servers []forecast.Server
+	for _, name := range s.run.Asked() {
+		t, _ := engine.ParseTarget(name)
+		if t.Domain != "pg" {
+			continue
+		}
+		server, why, err := s.server(ctx, name, t.Server)
+		switch {
+		case err != nil:
+			e := *engine.AsError(err)
+			e.Left = engine.NothingChanged
+			return &e
+		case why != "":
+			p.Forecast = append(p.Forecast, t.Server+": not known, for "+why)
+		default:
+			servers = append(servers, server)
+		}
+	}
+	var refused *engine.Error
+	for _, f := range forecast.Of(wavesOf(p), time.Duration(p.Header.Rollout.Bake), servers) {
+		p.Forecast = append(p.Forecast, f.String())
+		if refused == nil {
+			refused = f.Refusal()
+		}
+	}
+	return refused
+}
+
+// cuts reports whether p cuts any session.
+func cuts(p *engine.Plan) bool {
+	for _, np := range p.Nodes {
+		for _, c := range np.Changes() {
+			for _, cut := range c.Edit.Cuts {
+				if !cut.Stalls {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// wavesOf are the nodes of p by their waves.
+func wavesOf(p *engine.Plan) (out []forecast.Wave) {
+	var nodes []*engine.NodePlan
+	for _, np := range p.Nodes {
+		if !engine.IsTarget(np.Node) {
+			nodes = append(nodes, np)
+		}
+	}
+	ends, err := rollout.Waves(p.Header.Rollout.Waves, len(nodes))
+	if err != nil { // the run says so
+		return nil
+	}
+	start := 0
+	for _, end := range ends {
+		out = append(out, nodes[start:end])
+		start = end
+	}
+	return out
+}
+
+// server is what the target called name, a Postgres, has to give, or why that cannot be said.
+func (s *session) server(ctx context.Context, name, server string) (out forecast.Server, why string, err error) {
+	n, err := s.run.Target(ctx, name)
+	if err != nil {
+		return out, "", err
+	}
+	state, err := n.Read(ctx, resource.Query{{Kind: resource.KindPostgres, Name: server}, {Kind: resource.KindSetting, Name: server}, {Kind: resource.KindBackend, Name: server}})
+	if err != nil {
+		return out, "", err
+	}
+	is, ok := resource.Get[resource.Postgres](state, resource.PostgresKey(server))
+	switch {
+	case !ok || is.Pooler:
+		return out, "a pooler stands between, and which of its clients has which session is not to be seen", nil
+	case !is.SeesAll:
+		return out, is.Role + " does not see the sessions of others: grant it pg_read_all_stats", nil
+	}
+	setting := func(name string) string {
+		v, _ := resource.Get[resource.Setting](state, resource.SettingKey(server, name))
+		return v.Value
+	}
+	port, _ := strconv.ParseUint(setting("port"), 10, 16)
+	out = forecast.Server{Name: server, Port: uint16(port), Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
+	for _, b := range resource.All[resource.Backend](state) {
+		if b.Type == resource.ClientBackend {
+			out.Used++
+			if b.Client.IsValid() {
+				out.Clients[b.Client.Addr().Unmap()]++
+			}
+		}
+	}
+	return out, "", nil
+}
