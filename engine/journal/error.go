@@ -65,6 +65,20 @@ func explain(path string, err error) (cause, hint string) {
 	return lite.Error(), ""
 }
 
+// unreleased is err, unless it says that the tables are not what the version of the schema says that
+// they are: while a version was made, builds of runbook had other ones under its number.
+func unreleased(err error) error {
+	var lite *sqlite.Error
+	if !errors.As(err, &lite) || lite.Code()&0xff != sqlite3.SQLITE_ERROR {
+		return err
+	}
+	return &engine.Error{
+		Code: engine.Internal, Err: err,
+		Cause: fmt.Sprintf("it was written by a build of runbook that was never released, whose tables are others (%s)", lite),
+		Hint:  "use that build for its runs, and move it away: a new one is made, which knows none of them",
+	}
+}
+
 func busy(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY

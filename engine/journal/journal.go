@@ -139,7 +139,7 @@ func Open(dir string) (*Journal, error) {
 	}
 	j := &Journal{path: path, db: db, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	if err := j.prepare(); err != nil {
-		return nil, failure(path, errors.Join(err, j.release()))
+		return nil, failure(path, errors.Join(unreleased(err), j.release()))
 	}
 	go j.write()
 	return j, nil
@@ -246,6 +246,17 @@ func (j *Journal) prepare() (err error) {
 	if j.lastEntry, err = j.tx.PrepareContext(ctx, lastEntrySQL); err != nil {
 		return err
 	}
-	j.endRun, err = j.tx.PrepareContext(ctx, endRunSQL)
-	return err
+	if j.endRun, err = j.tx.PrepareContext(ctx, endRunSQL); err != nil {
+		return err
+	}
+	for _, q := range []string{insertSourceSQL, reserveSQL} { // the tables that the others leave out: a run must not find that out in its middle
+		s, err := j.tx.PrepareContext(ctx, q)
+		if err != nil {
+			return err
+		}
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
