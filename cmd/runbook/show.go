@@ -43,9 +43,9 @@ func show(ctx context.Context, j *journal.Journal, id, format string) error {
 	}
 	if format == "json" {
 		return printJSON(struct {
-			engine.RunRecord
+			listedRun
 			Entries []engine.Entry `json:"entries"`
-		}{run, entries})
+		}{listedRun{run, stateOf(j, run)}, entries})
 	}
 	r := tui.Record{Run: run, Entries: entries, Going: run.Outcome == nil && j.Held(run.ID)}
 	if r.TakenBackBy, err = takenBackBy(ctx, j, run.ID); err != nil {
