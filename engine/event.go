@@ -24,6 +24,7 @@ const (
 	EventUnpaused  EventKind = "unpaused"  // the operator has said so
 	EventPace      EventKind = "pace"      // Node waits, for For at the least, because of changes_per_minute
 	EventNode      EventKind = "node"      // State of Node has changed
+	EventReplacing EventKind = "replacing" // Node is taken up again: the agent is ended that the run has left there, Text
 	EventPrint     EventKind = "print"     // the script printed Text
 	EventChange    EventKind = "change"    // Op was applied and read back: Diff
 	EventUnchanged EventKind = "unchanged" // Op found its object already as it should be

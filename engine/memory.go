@@ -61,14 +61,30 @@ func RefuseHeld(m resource.Memory, run, node string) *Error {
 	}
 	e := &Error{
 		Code: Unreachable, Left: NothingChanged,
-		Cause: fmt.Sprintf("run %s works on this node, since %s", whose(m), since(m)),
+		Cause: Holding(m),
 		Hint:  "wait until it is through with it",
+	}
+	switch {
+	case m.Stopped:
+		e.Hint = StandsStill(m.PID)
+	case m.PID != 0:
+		e.Hint += fmt.Sprintf("; its agent is process %d of the node", m.PID)
 	}
 	if own {
 		e.Cause = fmt.Sprintf("this run works on the same machine already, as node %s", m.Node)
 		e.Hint = "two names of the inventory mean one machine: leave one of them out"
 	}
 	return e
+}
+
+// Holding is who works on a node, as m has it.
+func Holding(m resource.Memory) string {
+	return fmt.Sprintf("run %s works on this node, since %s", whose(m), since(m))
+}
+
+// StandsStill is what can be done about an agent that keeps others off its node and stands still.
+func StandsStill(pid int) string {
+	return fmt.Sprintf("its agent, process %d of the node, is stopped: kill -CONT %[1]d there lets it go on; kill -KILL %[1]d ends it, and its run is taken up again or undone", pid)
 }
 
 // whose is the run of m, and who runs it.

@@ -158,6 +158,7 @@ func (p *Pass) TakeUp(ctx context.Context, past *Past) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.past, p.recorded, p.passed = past, true, map[int]bool{}
+	p.tellReplaced(ctx)
 	var begun []queued
 	for _, nth := range slices.Sorted(maps.Keys(past.steps)) {
 		if nth < 0 || nth >= len(p.plan.Steps) {
@@ -197,6 +198,24 @@ func (p *Pass) TakeUp(ctx context.Context, past *Past) error {
 		p.made(q, nil) // it may have been
 	}
 	return p.fail(at, err)
+}
+
+// tellReplaced tells of an agent of this run that is still on the node: the first edit ends it.
+func (p *Pass) tellReplaced(ctx context.Context) {
+	s, err := p.node.Read(ctx, resource.Query{{Kind: resource.KindMemory}})
+	if err != nil {
+		return // what comes next says so
+	}
+	for _, m := range resource.All[resource.Memory](s) {
+		if !m.Held || m.Run != p.run {
+			continue
+		}
+		text := fmt.Sprintf("process %d, there for %s", m.PID, m.Age.Round(time.Second))
+		if m.Stopped {
+			text += ", which is stopped"
+		}
+		p.emit(Event{Kind: EventReplacing, Node: p.plan.Node, Text: text})
+	}
 }
 
 // did reports whether the record says that a change was made.

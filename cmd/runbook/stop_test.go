@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -446,6 +447,9 @@ func TestKilledInFlight(t *testing.T) {
 	if out, err := r.command("runs").Output(); err != nil || !strings.Contains(string(out), "killed: runbook resume "+run.ID) {
 		t.Errorf("%v: %s", err, out)
 	}
+	if out, err := r.command("show", "--format", "json", run.ID).Output(); err != nil || !strings.Contains(string(out), `"state": "killed"`) {
+		t.Errorf("%v: %s", err, out)
+	}
 	out, err := r.command("stop", run.ID).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "is not going on: killed: runbook resume "+run.ID) {
 		t.Errorf("%v: %s", err, out)
@@ -463,8 +467,15 @@ func TestKilledInFlight(t *testing.T) {
 			r.everywhere(t, tell)
 		}
 		start := time.Now()
-		if out, err := r.command("resume", run.ID, "--yes").CombinedOutput(); err != nil {
+		out, err := r.command("resume", run.ID, "--yes").CombinedOutput()
+		if err != nil {
 			t.Fatalf("%s: %v\n%s", agents, err, out)
+		}
+		for _, n := range []string{"node-1", "node-2"} {
+			said := regexp.MustCompile(n + `: ending the agent that this run left there: process \d+, there for \d+s, which is stopped`).Match(out)
+			if said != (agents == "still there") {
+				t.Errorf("agents %s: of that of %s it says\n%s", agents, n, out)
+			}
 		}
 		t.Logf("agents %s: taken up and done in %s", agents, time.Since(start).Round(time.Millisecond))
 		r.wantStates(t, engine.NodeDone, engine.NodeDone, engine.NodeDone)

@@ -23,6 +23,8 @@ type Memory struct {
 	Outcome string        `json:"outcome,omitempty"` // what the guardian did about it
 	Held    bool          `json:"held,omitempty"`    // Run works on the node, of [TheNode], since Age ago
 	Node    string        `json:"node,omitempty"`    // under which name
+	PID     int           `json:"pid,omitempty"`     // of its agent, as the node counts; 0: it cannot be seen
+	Stopped bool          `json:"stopped,omitempty"` // that process stands still, and will until somebody lets it go on
 	// Broken is why the node cannot remember anything, of which nothing else is then
 	// said: it refuses whatever disrupts.
 	Broken string `json:"broken,omitempty"`

@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,8 +146,14 @@ const (
 	watchName = "watch"
 )
 
-// lock waits until nobody else changes the node. Closing the file ends that.
+// lock waits until nobody else changes the node. Closing the file ends that. It is given up
+// a little before ctx ends, so that who waits still hears why.
 func (f folder) lock(ctx context.Context) (*os.File, error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-min(time.Second, time.Until(end)/10)))
+		defer cancel()
+	}
 	if err := f.make(); err != nil {
 		return nil, unwritable(err)
 	}
@@ -158,9 +165,25 @@ func (f folder) lock(ctx context.Context) (*os.File, error) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, &engine.Error{Code: engine.Unreachable, Cause: "somebody else is changing the node, or it is being put back", Left: engine.NothingChanged, Err: ctx.Err()}
+			return nil, f.busy(ctx.Err())
 		}
 	}
+}
+
+// busy is the error of who has waited in vain until nobody else changes the node.
+func (f folder) busy(err error) *engine.Error {
+	e := &engine.Error{Code: engine.Unreachable, Cause: "somebody else is changing the node, or it is being put back", Left: engine.NothingChanged, Err: err}
+	pid := f.holder(lockName)
+	if pid != 0 {
+		e.Cause += fmt.Sprintf(", by process %d of the node", pid)
+	}
+	if h, held := f.holding(); held && pid != 0 && pid == f.holder(holdName) {
+		e.Cause += ", for " + engine.Holding(f.heldBy(h))
+	}
+	if stopped(pid) {
+		e.Hint = engine.StandsStill(pid)
+	}
+	return e
 }
 
 // tryLock locks the file name; nil: somebody else has.
@@ -204,6 +227,13 @@ func (f folder) holder(name string) int {
 		}
 	}
 	return 0
+}
+
+// stopped reports whether the process pid stands still, as after SIGSTOP.
+func stopped(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	end := bytes.LastIndexByte(b, ')') // of its name, which may hold anything
+	return err == nil && end >= 0 && len(b) > end+2 && (b[end+2] == 'T' || b[end+2] == 't')
 }
 
 // kill ends the process that has locked the file name: it hangs.

@@ -116,7 +116,7 @@ func (n *Node) ApplyAll(ctx context.Context, edits []engine.Edit) ([]resource.St
 		if err := n.take(ctx, edits); err != nil {
 			return nil, err
 		}
-	case ctx.Err() != nil || slices.ContainsFunc(edits, needsRecord):
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || slices.ContainsFunc(edits, needsRecord):
 		return nil, err
 	}
 	var out []resource.State

@@ -30,8 +30,10 @@ type hold struct {
 	Since moment `json:"since"`
 }
 
-func (h hold) memory(n moment) resource.Memory {
-	return resource.Memory{Of: resource.TheNode, Run: h.Run, By: h.By, Node: h.Node, Age: h.Since.age(n), Held: true}
+// heldBy is what the node says of h, which has locked the file.
+func (f folder) heldBy(h hold) resource.Memory {
+	pid := f.holder(holdName)
+	return resource.Memory{Of: resource.TheNode, Run: h.Run, By: h.By, Node: h.Node, Age: h.Since.age(f.now()), Held: true, PID: pid, Stopped: stopped(pid)}
 }
 
 // holding is the run that works on the node, through whichever agent. Where the file
@@ -75,7 +77,7 @@ func (n *Node) take(ctx context.Context, edits []engine.Edit) error {
 		return nil
 	case i < 0: // of no run: it must only not get in the way of one
 		if h, held := n.folder.holding(); held {
-			return engine.RefuseHeld(h.memory(n.folder.now()), "", "")
+			return engine.RefuseHeld(n.folder.heldBy(h), "", "")
 		}
 		return nil
 	case n.held != nil && n.run == edits[i].Run:
@@ -114,7 +116,7 @@ func (n *Node) replace(ctx context.Context, h hold) (*os.File, error) {
 			return l, err
 		}
 		if other, held := n.folder.holding(); held { // and it is not just somebody who looks
-			if err := engine.RefuseHeld(other.memory(n.folder.now()), h.Run, h.Node); err != nil {
+			if err := engine.RefuseHeld(n.folder.heldBy(other), h.Run, h.Node); err != nil {
 				return nil, err
 			}
 			n.folder.kill(holdName)

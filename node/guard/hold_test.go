@@ -3,8 +3,10 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,6 +39,9 @@ func TestOneRunAtATime(t *testing.T) {
 	held(t, err, "r1")
 	if s := b.read(t, nodetest.Everything); s[route(1).Key()] == nil || s[route(2).Key()] != nil {
 		t.Errorf("the node holds %v", s)
+	}
+	if hint := fmt.Sprintf("its agent is process %d of the node", a.cmd.Process.Pid); !strings.Contains(engine.AsError(err).Hint, hint) {
+		t.Errorf("the hint is %q, want %q", engine.AsError(err).Hint, hint)
 	}
 	ms := b.memory(t)
 	if len(ms) != 1 || !ms[0].Held || ms[0].Run != "r1" || ms[0].By != "ann@ops" || ms[0].Of != resource.TheNode {
@@ -116,6 +121,50 @@ func TestAgentIsReplaced(t *testing.T) {
 		if _, err := a.Apply(t.Context(), engine.Edit{}); err == nil {
 			t.Error("it answers")
 		}
+	}
+}
+
+// An agent that stands still keeps other runs off its node. They are told which process it is, and what can be done.
+func TestAgentStandsStill(t *testing.T) {
+	m := newMachine(t)
+	a, b := m.agent(t), m.agent(t)
+	if _, err := a.Apply(t.Context(), edit(t, a, "r1", route(1))); err != nil {
+		t.Fatal(err)
+	}
+	second := edit(t, b, "r2", route(2))
+	if err := syscall.Kill(a.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(settled); !stopped(a.cmd.Process.Pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is not stopped")
+		}
+	}
+	_, err := b.Apply(t.Context(), second)
+	held(t, err, "r1")
+	if hint := fmt.Sprintf("its agent, process %d of the node, is stopped: kill -CONT", a.cmd.Process.Pid); !strings.Contains(engine.AsError(err).Hint, hint) {
+		t.Errorf("the hint is %q, want %q", engine.AsError(err).Hint, hint)
+	}
+}
+
+// Who waits in vain for the end of a change is told which process is in the middle of it.
+func TestChangeWithoutEnd(t *testing.T) {
+	m := newMachine(t)
+	a := m.agent(t)
+	lock, err := m.folder().lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close() //nolint:errcheck // a lock
+	add := edit(t, a, "r1", route(1))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	_, err = a.Apply(ctx, add)
+	if want := fmt.Sprintf("somebody else is changing the node, or it is being put back, by process %d of the node", os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if s := a.read(t, nodetest.Everything); s[route(1).Key()] != nil {
+		t.Error("it was changed all the same")
 	}
 }
 

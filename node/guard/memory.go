@@ -153,7 +153,7 @@ func (n *Node) addMemory(s resource.State, q resource.Query) {
 		s[resource.MemoryKey("")] = resource.Memory{Broken: err.Error()}
 	}
 	if h, held := n.others(); held {
-		add(h.memory(t))
+		add(n.folder.heldBy(h))
 	}
 	for _, e := range all { // however old: a run that is taken up again asks what became of its own
 		add(e.memory(t))
