@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"runbook/engine"
@@ -64,7 +65,7 @@ func (h *host) Do(ctx context.Context, c engine.Call) (any, error) {
 		return nil, context.Cause(ctx)
 	}
 	if err, met := h.judge(c.Pos, err); met {
-		return map[string]any{"error": v, "diff": "", "changes": 0, "prints": []string{}}, err
+		return map[string]any{"error": v, "diff": "", "changes": 0, "prints": []string{}, "hooks": []string{}}, err
 	} else if err != nil {
 		e := engine.AsError(err)
 		out := *e
@@ -285,8 +286,9 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	if len(nodes) == 0 || op.Nodes != nil && len(nodes) != len(op.Nodes) {
 		return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("the test has not all of the nodes %v", op.Nodes), Hint: `make them first: t.node("web-1")`}
 	}
+	var hooks hooked
 	r := &rollout.Run{
-		Program: p, Nodes: nodes, Dialer: dialer(h.nodes), Journal: forgetful{}, ID: "test", Emit: func(engine.Event) {},
+		Program: unhurried{p}, Nodes: rollout.Spread(nodes, p.Header().Rollout.Spread), Dialer: dialer(h.nodes), Journal: forgetful{}, ID: "test", Emit: hooks.take,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	plans, err := r.Predict(ctx)
@@ -300,9 +302,8 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	if op.Diff != nil && plain(*op.Diff) != plain(diff) {
 		return nil, engine.Invalid.Errorf("the diff is\n%s\nand was to be\n%s", indent(plain(diff)), indent(plain(*op.Diff)))
 	}
-	prints := []string{}
-	for _, np := range plans {
-		prints = append(prints, np.Prints...)
+	if refused := r.Watch(ctx); refused != nil {
+		return nil, refused
 	}
 	if live {
 		if err := p.Bind(params); err != nil { // the live passes have all their steps
@@ -312,7 +313,39 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 			return nil, failed
 		}
 	}
-	return map[string]any{"diff": diff, "changes": changes, "prints": prints, "error": nil}, nil
+	prints := []string{}
+	for _, np := range plans {
+		prints = append(prints, np.Prints...)
+	}
+	return map[string]any{"diff": diff, "changes": changes, "prints": append(prints, hooks.prints...), "hooks": append([]string{}, hooks.names...), "error": nil}, nil
+}
+
+// unhurried is a runbook that does not wait between its waves.
+type unhurried struct{ *script.Program }
+
+// Header implements [engine.Program].
+func (u unhurried) Header() engine.Header {
+	h := u.Program.Header()
+	h.Rollout.Bake = 0
+	return h
+}
+
+// hooked is what a run's events tell of its hooks.
+type hooked struct {
+	mu     sync.Mutex
+	names  []string // of those that were called, in order
+	prints []string
+}
+
+func (o *hooked) take(e engine.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case e.Kind == engine.EventGate:
+		o.names = append(o.names, e.Op)
+	case e.Kind == engine.EventPrint && e.Node == "":
+		o.prints = append(o.prints, e.Text)
+	}
 }
 
 // plain is a diff without the indentation that it has in a test.

@@ -36,8 +36,9 @@ type Snapshot struct {
 func (o Snapshot) String() string { return o.File }
 
 // RunBook runs the runbook on the test's nodes, or on some of them: predicted,
-// and then done. It returns a struct of diff, changes and prints, and error, where
-// an error was expected.
+// and then done, wave by wave, without the waits between them. It returns a struct of diff, changes, prints, and
+// hooks: the names of before, gate and after in the order in which they were called, first of all
+// those of the plan; what they print comes last in prints. It has error, where an error was expected.
 //
 //	t.run(params = {"dst": "10.20.0.0/16", "via": "10.98.0.1"}, diff = "+ route 10.20.0.0/16 via 10.98.0.1 dev eth1")
 type RunBook struct {
@@ -47,7 +48,7 @@ type RunBook struct {
 	Runbook string         `json:"runbook,omitempty"` // beside the test file; else the one that the file is named after
 }
 
-// PlanBook is t.run without doing it.
+// PlanBook is t.run without doing it. Of the hooks, before and gate are called, once.
 //
 //	t.plan(params = {"dev": "eth1"}, diff = "")
 type PlanBook RunBook

@@ -13,6 +13,13 @@
 //	    t.node("web-1")
 //	    t.run(params = {"dst": "10.20.0.0/16", "via": "192.0.2.1"})  ### "not on-link"
 //
+// The hooks of the runbook are called as a real run calls them, and a gate that does not
+// pass is an error of the run:
+//
+//	def test_the_gate_keeps_off_what_has_another_way(t):
+//	    t.node("web-1", routes = [{"dst": "10.30.0.0/16", "via": "10.98.0.9"}])
+//	    t.run()  ### "gate: web-1 has another way"
+//
 // A line that is to fail says so: ### "regexp", for what the error says. A test that
 // does not fail there has failed.
 package rehearse

@@ -199,6 +199,71 @@ not_a_test = 1
 	})
 }
 
+// hookedBook has all three hooks, and a wait that no test could bear.
+const hookedBook = `"""A route, step by step."""
+runbook(limits = limits(nodes = 5), rollout = rollout(waves = ["1", "100%"], bake = "1h", spread = "rack"))
+
+def run(node, p):
+    print("run on " + node.name)
+    node.route.add(dst = "10.20.0.0/16", via = "10.98.0.1", dev = "eth1")
+
+def before(fleet, p):
+    print("before: %d nodes" % len(fleet.nodes))
+
+def gate(fleet, p):
+    for n in fleet.nodes:
+        if "10.30.0.0/16" in [r.dst for r in n.route.list()]:
+            fail(n.name + " has another way")
+        expect(n.state != "done" or n.name != "web-9", "web-9 is done")
+    print("gate %d of %d: %s" % (fleet.wave, fleet.waves, ", ".join([n.state for n in fleet.nodes])))
+
+def after(fleet, p):
+    have = [n.name for n in fleet.nodes if "10.20.0.0/16" in [r.dst for r in n.route.list()]]
+    print("after: " + ", ".join(have))
+`
+
+// The hooks of a runbook are called as a real run calls them, in their order, and nobody waits for it to bake.
+func TestHooks(t *testing.T) {
+	dir := files(t, map[string]string{"hooked.star": hookedBook, "hooked_test.star": `"""Hooks."""
+
+def test_in_their_order(t):
+    t.node("web-1", vars = {"rack": "a"})
+    t.node("web-2", vars = {"rack": "a"})
+    t.node("web-3", vars = {"rack": "b"})
+    r = t.plan()
+    expect(r.hooks == ["before", "gate"], str(r.hooks))
+    r = t.run()
+    expect(r.hooks == ["before", "gate", "before", "gate", "gate", "gate", "after"], str(r.hooks))
+    expect(r.prints == [
+        "run on web-1", "run on web-3", "run on web-2",
+        "before: 3 nodes", "gate 0 of 2: not tried, not tried, not tried",
+        "before: 3 nodes", "gate 0 of 2: not tried, not tried, not tried",
+        "gate 1 of 2: done, not tried, not tried",
+        "gate 2 of 2: done, done, done",
+        "after: web-1, web-3, web-2",
+    ], str(r.prints))
+    r = t.run(diff = "")
+    expect(r.hooks == ["before", "gate"], str(r.hooks))  # nothing is changed that they would have to look after
+
+def test_a_gate_that_does_not_pass(t):
+    t.node("web-9")
+    t.node("web-1")
+    t.node("web-2", routes = [{"dst": "10.30.0.0/16", "via": "10.98.0.9"}])
+    t.plan()  ### "gate: web-2 has another way"
+    r = t.run()  ### "gate: web-2 has another way"
+    expect(r.hooks == [], str(r.hooks))
+    expect("10.20.0.0/16 via 10.98.0.1 dev eth1" not in t.read("web-9", "route"), "the run was not refused")
+    t.run(nodes = ["web-9", "web-1"])  ### "gate: web-9 is done"
+    expect("10.20.0.0/16 via 10.98.0.1 dev eth1" in t.read("web-9", "route"), "the first wave is missing")
+    expect("10.20.0.0/16 via 10.98.0.1 dev eth1" not in t.read("web-1", "route"), "the second wave was not kept from starting")
+`})
+	told, r := rehearsed(t, dir, config())
+	wants(t, dir, told, map[string]string{"test_in_their_order": "", "test_a_gate_that_does_not_pass": ""})
+	if r.Failed() != 0 {
+		t.Errorf("%d failed", r.Failed())
+	}
+}
+
 func TestCoverage(t *testing.T) {
 	dir := files(t, map[string]string{
 		"book_test.star": "def test_1(t):\n    t.node(\"web-1\")\n    t.run()\n",
