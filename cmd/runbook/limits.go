@@ -9,8 +9,26 @@ import (
 	"runbook/internal/spell"
 )
 
-// ceilings are the limits that a verb's flags set: name=value, as in limits(…).
-type ceilings struct{ given []string }
+// ceilings are the limits that a verb's flags set, name=value, as in limits(…), and those that
+// held when a plan was made that is applied, or a run began that is taken up again: it may do no more than then.
+type ceilings struct {
+	given []string
+	then  engine.Limits
+}
+
+// limitFlag is the flag, and what errors call what it set.
+const limitFlag = "--limit"
+
+// at keeps the limits that held at the time of what, whose own flags are gone.
+func (c *ceilings) at(what string, l engine.Limits) {
+	c.then = engine.Limits{}
+	for name, b := range l {
+		if b.Source == limitFlag {
+			b.Source = limitFlag + " of " + what
+		}
+		c.then[name] = b
+	}
+}
 
 func (c *ceilings) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&c.given, "limit", nil, "lower a limit for this run: `NAME=VALUE`, such as nodes=5; it can be given several times")
@@ -42,8 +60,8 @@ func (c ceilings) parse() (engine.Limits, error) {
 			return nil, engine.Invalid.Errorf("--limit %s: %w", g, err)
 		}
 		if had, twice := out[info.Name]; !twice || n < had.N {
-			out[info.Name] = engine.Bound{N: n, Source: "--limit"}
+			out[info.Name] = engine.Bound{N: n, Source: limitFlag}
 		}
 	}
-	return out, nil
+	return out.Meet(c.then), nil
 }

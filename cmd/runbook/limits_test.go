@@ -214,7 +214,7 @@ func TestEveryLimitStopsARun(t *testing.T) {
 					tr.ceilings, source = policyOf(t, tr.dir, info.Name, h.low)
 				case "command line":
 					source = "--limit"
-					if tr.flags, err = (ceilings{[]string{string(info.Name) + "=" + h.low}}).parse(); err != nil {
+					if tr.flags, err = (ceilings{given: []string{string(info.Name) + "=" + h.low}}).parse(); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -163,7 +163,7 @@ func tryRaise(t *testing.T, j *journal.Journal, info engine.LimitInfo, by string
 	case "policy":
 		tr.ceilings, _ = policyOf(t, tr.dir, info.Name, h.low)
 	case "--limit":
-		if tr.flags, err = (ceilings{[]string{string(info.Name) + "=" + h.low}}).parse(); err != nil {
+		if tr.flags, err = (ceilings{given: []string{string(info.Name) + "=" + h.low}}).parse(); err != nil {
 			t.Fatal(err)
 		}
 	}

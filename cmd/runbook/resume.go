@@ -39,7 +39,6 @@ func resumeCommand(stop stopper) *cobra.Command {
 				return err
 			}
 			s.run.ID, s.run.Past = run.ID, past
-			s.run.Ceilings = s.run.Ceilings.Meet(run.Limits) // it may do no more than it might then
 			if refused := s.run.Refusal(nil); refused != nil && run.Outcome != nil && s.run.Idle() {
 				return refused
 			}
@@ -136,6 +135,7 @@ func (f *runFlags) takeUp(ctx context.Context, run engine.RunRecord, emit func(e
 		return nil, err
 	}
 	f.selection, f.names = run.Selection, run.Nodes
+	f.ceilings.at("run "+run.ID, run.Limits)
 	f.reason = or(f.reason, run.Reason)
 	if run.Undoes == "" {
 		if len(run.Source.Files) == 0 {

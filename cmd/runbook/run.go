@@ -150,7 +150,8 @@ func applyCommand(stop stopper) *cobra.Command {
 	return c
 }
 
-// of makes f mean the nodes of a saved plan: all of them, whatever its selection means today.
+// of makes f mean the nodes of a saved plan, all of them, whatever its selection means today, and
+// the limits that it was predicted with.
 func (f *fleetFlags) of(p *engine.Plan) {
 	if f.inventory == "" {
 		f.inventory = p.Inventory
@@ -162,6 +163,7 @@ func (f *fleetFlags) of(p *engine.Plan) {
 		}
 	}
 	f.selection = p.Selection
+	f.ceilings.at("the plan", p.Header.Limits)
 }
 
 // hold marks the nodes of now that are not as they were in the saved plan, and tells of them.
