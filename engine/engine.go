@@ -521,7 +521,7 @@ type Entry struct {
 	Op   string          `json:"op,omitempty"`   // "route.add"
 	Pos  string          `json:"pos,omitempty"`  // where the script asked
 	Edit *Edit           `json:"edit,omitempty"` // intent: what is about to be done, and how to take it back
-	Data json.RawMessage `json:"data,omitempty"` // plan: a NodePlan; look: a Look; end: the Error that the node failed of
+	Data json.RawMessage `json:"data,omitempty"` // plan: a NodePlan; look: a Look; end: the Error that the node failed of; resumed: why, a text
 	Diff string          `json:"diff,omitempty"` // for people
 	Text string          `json:"text,omitempty"` // failed: why; end: the state of the node
 }

@@ -195,10 +195,19 @@ func (r *Record) headline() []string {
 	out = append(out, when)
 	for _, e := range r.Entries {
 		if e.Kind == engine.EntryResumed {
-			out = append(out, fmt.Sprintf("taken up again by %s at %s", e.Text, e.Time.Local().Format(time.DateTime)))
+			out = append(out, fmt.Sprintf("taken up again by %s at %s", e.Text, e.Time.Local().Format(time.DateTime))+because(e))
 		}
 	}
 	return out
+}
+
+// because is why somebody took a run up again, where he said so.
+func because(e engine.Entry) string {
+	var reason string
+	if json.Unmarshal(e.Data, &reason) != nil || reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // nodes is the names of its nodes, also where only the outcome has them.

@@ -87,7 +87,7 @@ func record() tui.Record {
 
 	d.add("web-3", engine.EntryPlan, 0, data(engine.NodePlan{Node: "web-3"}))
 	d.add("web-3", engine.EntryIntent, 0, adds)
-	d.add("", engine.EntryResumed, 0, text("root"))
+	d.add("", engine.EntryResumed, 0, text("root"), data("ticket 8"))
 	d.add("web-3", engine.EntryFailed, 0, text("no answer within 30s"))
 	d.add("web-4", engine.EntryEnd, 0, text("failed"), data(engine.Error{Node: "web-4", Cause: "192.0.2.4:22: connection refused", Left: engine.NothingChanged}))
 
@@ -192,7 +192,7 @@ func TestReportOfHostileNames(t *testing.T) {
 		r.Run.Limits = engine.Limits{engine.LimitNodes: {N: 7, Source: evil}}
 		r.Run.Source = engine.Source{Main: evil, Files: map[string]string{evil: evil + "\n" + evil}}
 		d.r.Entries = nil
-		d.add("", engine.EntryResumed, 0, text(evil))
+		d.add("", engine.EntryResumed, 0, text(evil), data(evil))
 		d.add(evil, engine.EntryPlan, 0, data(engine.NodePlan{Prints: []string{evil}}))
 		d.add(evil, engine.EntryIntent, 0, func(e *engine.Entry) { e.Op, e.Pos, e.Edit = evil, evil, &engine.Edit{Restart: evil} })
 		d.add(evil, engine.EntryIntent, 1, func(e *engine.Entry) { e.Op, e.Pos, e.Diff = evil, evil, "+ "+evil })

@@ -93,7 +93,7 @@ func (r *Record) facts() (out []fact) {
 	}
 	for _, e := range r.Entries {
 		if e.Kind == engine.EntryResumed {
-			add("taken up again", fmt.Sprintf("%s, by %s", clock(e.Time), e.Text))
+			add("taken up again", fmt.Sprintf("%s, by %s", clock(e.Time), e.Text)+because(e))
 		}
 	}
 	add("nodes", fmt.Sprintf("%d: %s of %s", len(r.nodes()), run.Selection, run.Inventory))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -26,11 +27,17 @@ func resumeCommand(stop stopper) *cobra.Command {
 			defer done()
 			planning, cancel := stop.whole()
 			defer cancel()
-			run, past, err := pastOf(planning, args[0])
+			run, err := pastOf(planning, args[0])
 			if err != nil {
 				return err
 			}
-			s, err := f.takeUp(planning, run, emit)
+			again := engine.Entry{Run: run.ID, Seq: run.seen, Kind: engine.EntryResumed}
+			if f.reason != "" { // it has one of its own, too
+				if again.Data, err = json.Marshal(f.reason); err != nil {
+					return err
+				}
+			}
+			s, err := f.takeUp(planning, run.RunRecord, emit)
 			if err != nil {
 				return err
 			}
@@ -38,12 +45,13 @@ func resumeCommand(stop stopper) *cobra.Command {
 			if err := s.start(f); err != nil {
 				return err
 			}
-			s.run.ID, s.run.Past = run.ID, past
+			s.run.ID, s.run.Past = run.ID, run.nodes
 			if refused := s.run.Refusal(nil); refused != nil && run.Outcome != nil && s.run.Idle() {
 				return refused
 			}
 			return s.inJournal(stop, func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
-				return j.Resume(ctx, run.ID, who)
+				again.Text = who
+				return j.Resume(ctx, again)
 			}, func() (map[string]engine.NodeState, error) {
 				states, err := s.goOn(planning, stop, f)
 				if states == nil { // it did no more
@@ -74,38 +82,49 @@ func (s *session) goOn(planning context.Context, stop stopper, f runFlags) (map[
 	return s.carryOut(planning, stop, f, nil)
 }
 
-// pastOf finds a run that has something left, and what became of its nodes.
-func pastOf(ctx context.Context, id string) (engine.RunRecord, map[string]*engine.Past, error) {
+// pastRun is a run that has something left.
+type pastRun struct {
+	engine.RunRecord
+	nodes map[string]*engine.Past // what became of each
+	seen  int64                   // the number of the last entry of its record
+}
+
+// pastOf finds a run that has something left.
+func pastOf(ctx context.Context, id string) (*pastRun, error) {
 	j, err := journal.Open(journal.DefaultDir())
 	if err != nil {
-		return engine.RunRecord{}, nil, err
+		return nil, err
 	}
 	defer j.Close() //nolint:errcheck // it was only read
 	run, entries, err := j.Run(ctx, id)
 	if err != nil {
-		return run, nil, err
+		return nil, err
 	}
 	if j.Held(run.ID) {
-		return run, nil, journal.StillGoing(run.ID)
+		return nil, journal.StillGoing(run.ID)
 	}
 	if len(run.Nodes) == 0 {
-		return run, nil, engine.Invalid.Errorf("run %s was recorded by an earlier runbook, which did not keep what it takes to go on", run.ID)
+		return nil, engine.Invalid.Errorf("run %s was recorded by an earlier runbook, which did not keep what it takes to go on", run.ID)
 	}
 	by, err := undoneBy(ctx, j, run.ID)
 	if err != nil {
-		return run, nil, err
+		return nil, err
 	}
 	if by != "" {
-		return run, nil, engine.Invalid.Errorf("run %s was taken back, by run %s: it cannot go on", run.ID, by)
+		return nil, engine.Invalid.Errorf("run %s was taken back, by run %s: it cannot go on", run.ID, by)
 	}
 	past, err := engine.PastOf(entries)
 	if err != nil {
-		return run, nil, err
+		return nil, err
 	}
 	if run.Outcome == nil || unfinished(run, past) { // there is its record to be closed at least
-		return run, past, nil
+		out := &pastRun{RunRecord: run, nodes: past}
+		if n := len(entries); n > 0 {
+			out.seen = entries[n-1].Seq
+		}
+		return out, nil
 	}
-	return run, nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, tui.Ending(run))
+	return nil, engine.Invalid.Errorf("run %s has nothing left to do: %s", run.ID, tui.Ending(run))
 }
 
 // unfinished reports whether a run has something left to do.

@@ -97,15 +97,16 @@ func TestVerifyAfterResume(t *testing.T) {
 	if err := j.End(t.Context(), id, engine.Outcome{Exit: 130}); err != nil {
 		t.Fatal(err)
 	}
-	release, err := j.Resume(t.Context(), id, "ops")
+	release, err := j.Resume(t.Context(), engine.Entry{Run: id, Kind: engine.EntryResumed, Text: "ops"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !j.Held(id) {
 		t.Error("it is not held")
 	}
-	_, err = j.Resume(t.Context(), id, "ops")
+	_, err = j.Resume(t.Context(), engine.Entry{Run: id, Seq: 1, Kind: engine.EntryResumed})
 	wantError(t, err, engine.Invalid, "is still going, in another process")
+	stale := engine.Entry{Run: id, Kind: engine.EntryResumed} // of who looked before it was taken up
 	if run, _, err := j.Run(t.Context(), id); err != nil || run.Outcome != nil {
 		t.Errorf("%v: while it goes on it has ended: %v", err, run.Outcome)
 	}
@@ -115,6 +116,11 @@ func TestVerifyAfterResume(t *testing.T) {
 	release()
 	if j.Held(id) {
 		t.Error("it is held still")
+	}
+	_, err = j.Resume(t.Context(), stale)
+	wantError(t, err, engine.Invalid, "has gone on meanwhile, in another process")
+	if j.Held(id) {
+		t.Error("it is held by who was refused")
 	}
 	if v, err := j.Verify(t.Context()); err != nil || len(v.Broken) > 0 || v.Entries != 1 {
 		t.Errorf("%+v, %v", v, err)

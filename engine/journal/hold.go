@@ -25,29 +25,47 @@ func (j *Journal) Hold(id string) (release func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, failure(j.path, err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, failure(j.path, err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	f, err := flocked(path)
 	for range 10 { // somebody may be asking just now whether it is held
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		f, err = flocked(path)
+	}
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, StillGoing(id)
 	}
 	if err != nil {
-		f.Close() //nolint:errcheck // it was only opened
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, StillGoing(id)
-		}
-		return nil, failure(path, err)
+		return nil, failure(j.path, err)
 	}
 	return func() {
 		os.Remove(path) //nolint:errcheck // a file that is left is held by nobody
 		f.Close()       //nolint:errcheck // nothing was written
 	}, nil
+}
+
+// flocked opens the file at path and takes the lock on it. A file that its last holder has taken away
+// between the two is not that any more: whoever comes next would make, and lock, another one.
+func flocked(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		var own, there os.FileInfo
+		if own, err = f.Stat(); err == nil {
+			there, err = os.Stat(path)
+		}
+		if err == nil && os.SameFile(own, there) {
+			return f, nil
+		}
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = syscall.EWOULDBLOCK
+		}
+	}
+	f.Close() //nolint:errcheck // it was only opened
+	return nil, err
 }
 
 // StillGoing is the error of what cannot be done to a run that another process drives.
@@ -67,13 +85,14 @@ func (j *Journal) Held(id string) bool {
 
 func (j *Journal) holdPath(id string) string { return filepath.Join(filepath.Dir(j.path), holdDir, id) }
 
-// Resume takes the record of the run id up again, for by. Until release is called, no other process can.
-func (j *Journal) Resume(ctx context.Context, id, by string) (release func(), err error) {
-	release, err = j.Hold(id)
+// Resume takes the record of the run e.Run up again, with the entry e, where e.Seq is the last entry of it that the
+// caller knows of. Until release is called, no other process can.
+func (j *Journal) Resume(ctx context.Context, e engine.Entry) (release func(), err error) {
+	release, err = j.Hold(e.Run)
 	if err != nil {
 		return nil, err
 	}
-	if err := j.Reopen(ctx, engine.Entry{Run: id, Kind: engine.EntryResumed, Text: by}); err != nil {
+	if err := j.reopen(ctx, e); err != nil {
 		release()
 		return nil, err
 	}

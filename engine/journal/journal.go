@@ -41,7 +41,7 @@
 //	  edit      TEXT, engine.Edit as JSON; NULL: none, or, of an intent, that of the step
 //	            that it numbers in its node's last entry of kind plan
 //	  data      TEXT, JSON; of a plan engine.NodePlan, of a look engine.Look, of an end the engine.Error
-//	            that the node failed of; NULL: none
+//	            that the node failed of, of resumed the reason that was given; NULL: none
 //	  chain     TEXT, hash of the row and of the entry before, or of the run
 //
 //	sources     one row for each text that was run

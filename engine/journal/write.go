@@ -138,9 +138,20 @@ func (j *Journal) last(ctx context.Context, run string) (seq int64, chain string
 	return seq, chain, err
 }
 
-// Reopen takes the record of a run up again, with the entry e: how it ended is forgotten.
-func (j *Journal) Reopen(ctx context.Context, e engine.Entry) error {
+// reopen takes the record of a run up again, with the entry e: how it ended is forgotten. Where more
+// is recorded of it than e.Seq, somebody else has taken it up since the caller looked.
+func (j *Journal) reopen(ctx context.Context, e engine.Entry) error {
 	return j.submit(ctx, func(ctx context.Context) error {
+		seq, _, err := j.last(ctx, e.Run)
+		if err != nil {
+			return err
+		}
+		if seq != e.Seq {
+			return &engine.Error{
+				Code: engine.Invalid, Cause: fmt.Sprintf("run %s has gone on meanwhile, in another process", e.Run),
+				Hint: "runbook show " + e.Run + " says what has become of it",
+			}
+		}
 		if _, err := j.tx.ExecContext(ctx, reopenRunSQL, e.Run); err != nil {
 			return err
 		}
