@@ -137,15 +137,28 @@ func through(run engine.RunRecord, node string) bool {
 	return run.Outcome != nil && run.Outcome.Nodes[node] == string(engine.NodeSame)
 }
 
-// undoneBy is a run that took back any part of the run id, or "".
+// undoneBy is a run that took back any part of the run id, or may have, or "".
 func undoneBy(ctx context.Context, j *journal.Journal, id string) (string, error) {
 	runs, err := j.Runs(ctx)
 	for _, r := range runs {
-		if r.Undoes == id && (r.Outcome == nil || len(r.Outcome.Nodes) > 0) {
+		if r.Undoes == id && (r.Outcome == nil || tookBack(r.Outcome)) {
 			return r.ID, nil
 		}
 	}
 	return "", err
+}
+
+// tookBack reports whether an undo that ended so has changed a node, or may have: one that was
+// declined at its question has not.
+func tookBack(o *engine.Outcome) bool {
+	for _, state := range o.Nodes {
+		switch engine.NodeState(state) {
+		case engine.NodeUntried, engine.NodeSkipped, engine.NodeSame, engine.NodeFailed: // it holds what it held before
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // takeUp opens what the run ran, for the nodes that it was for.
