@@ -32,6 +32,7 @@ type Look struct {
 // Past is what is known of one node of a run that is taken up again.
 type Past struct {
 	Plan  *NodePlan // what was confirmed; nil: nothing is known of that
+	bound *NodePlan // what was planned before the run, which is all that it may do; nil: it was predicted by the run itself
 	State NodeState // at its end; "": it has not come to that
 	looks []Look
 	steps map[int]string // what became last of each change that was begun: the kind of an entry
@@ -56,6 +57,9 @@ func PastOf(entries []Entry) (map[string]*Past, error) {
 		var err error
 		switch e.Kind {
 		case EntryPlan:
+			if len(p.steps) == 0 { // the first of two is that of apply; the other comes with what is begun
+				p.bound = p.Plan
+			}
 			p.Plan = &NodePlan{}
 			err = json.Unmarshal(e.Data, p.Plan)
 		case EntryLook:
@@ -63,8 +67,11 @@ func PastOf(entries []Entry) (map[string]*Past, error) {
 			err = json.Unmarshal(e.Data, &l)
 			p.looks = append(p.looks, l)
 		case EntryEnd:
-			if p.State = NodeState(e.Text); p.State == NodeUntried { // it was put back when it was interrupted
+			if p.State = NodeState(e.Text); p.State == NodeUntried { // it was put back when it was interrupted, or nothing was begun
 				delete(out, e.Node)
+				if plan := p.planned(); plan != nil {
+					out[e.Node] = &Past{Plan: plan, steps: map[int]string{}}
+				}
 			}
 		case EntryUndone:
 			p.undone(e.Nth)
@@ -109,6 +116,14 @@ func (p *Past) Numbered() int {
 		}
 	}
 	return n
+}
+
+// planned is what was planned for the node before the run, or nil.
+func (p *Past) planned() *NodePlan {
+	if len(p.steps) == 0 {
+		return p.Plan
+	}
+	return p.bound
 }
 
 // Charged is how many changes the node was charged with.

@@ -143,3 +143,38 @@ func TestTakeUpIsChargedInFull(t *testing.T) {
 		t.Errorf("charged with %d changes, want 2", got)
 	}
 }
+
+// What apply may do to a node stays what was planned, also where the node was put back when the run was
+// interrupted, or did not answer; what a run predicted by itself is predicted anew.
+func TestWhatWasPlannedStays(t *testing.T) {
+	plan := func(pos string) engine.Entry {
+		data, _ := json.Marshal(engine.NodePlan{Node: "a", Steps: []engine.PlannedChange{{Pos: pos}}})
+		return engine.Entry{Node: "a", Kind: engine.EntryPlan, Data: data}
+	}
+	kind := func(k string) engine.Entry { return engine.Entry{Node: "a", Kind: k} }
+	end := engine.Entry{Node: "a", Kind: engine.EntryEnd, Text: string(engine.NodeUntried)}
+	begun := []engine.Entry{plan("now"), kind(engine.EntryIntent), kind(engine.EntryDone), kind(engine.EntryUndo), kind(engine.EntryUndone), end}
+	for _, c := range []struct {
+		name    string
+		entries []engine.Entry
+		want    string
+	}{
+		{"applied, and put back", slices.Concat([]engine.Entry{plan("saved")}, begun), "saved"},
+		{"and again", slices.Concat([]engine.Entry{plan("saved")}, begun, begun), "saved"},
+		{"applied, and not reached", []engine.Entry{plan("saved"), end}, "saved"},
+		{"run, and put back", begun, ""},
+		{"run, and not reached", []engine.Entry{end}, ""},
+	} {
+		past, err := engine.PastOf(c.entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if p := past["a"]; p.Planned() {
+			got = p.Plan.Steps[0].Pos
+		}
+		if got != c.want || past["a"].InHand() || past["a"].Ended() {
+			t.Errorf("%s: bound to %q, want %q; %+v", c.name, got, c.want, past["a"])
+		}
+	}
+}
