@@ -76,6 +76,10 @@ func (r *Record) pastNodes() []*pastNode {
 	for i, n := range order {
 		out[i] = byNode[n]
 		out[i].State = r.state(out[i])
+		switch engine.NodeState(out[i].State) {
+		case engine.NodeDone, engine.NodeSame, engine.NodeSkipped, engine.NodeUndone: // it failed before the run was taken up again
+			out[i].Why = ""
+		}
 	}
 	return out
 }

@@ -97,6 +97,7 @@ func record() tui.Record {
 	d.add("web-7", engine.EntryUndo, 0, adds)
 	d.add("web-7", engine.EntryUndone, 0)
 	d.add("web-7", engine.EntryEnd, 0, text("not tried"), data(engine.Error{Code: engine.Interrupted, Node: "web-7", Cause: "interrupted", Left: "changes put back: 1"}))
+	d.add("web-5", engine.EntryEnd, 0, text("not tried"), data(engine.Error{Node: "web-5", Cause: "no answer within 20s"})) // and later it answered
 	d.r.Verified, d.r.Intact = "verified: 3 entries", true
 	return d.r
 }

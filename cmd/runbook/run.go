@@ -202,6 +202,22 @@ func (s *session) keepPlan(p *engine.Plan) error {
 	return s.run.Journal.Append(context.Background(), out...)
 }
 
+// keepFailed records why nodes could not be predicted. Nothing was begun on them: a run that is taken up again tries them again.
+func (s *session) keepFailed(p *engine.Plan) error {
+	var out []engine.Entry
+	for _, np := range p.Nodes {
+		if np.Err == nil {
+			continue
+		}
+		b, err := json.Marshal(np.Err)
+		if err != nil {
+			return err
+		}
+		out = append(out, engine.Entry{Run: s.run.ID, Node: np.Node, Kind: engine.EntryEnd, Text: string(engine.NodeUntried), Data: b})
+	}
+	return s.run.Journal.Append(context.Background(), out...)
+}
+
 // recorded opens the journal's record of the run around f and closes it with
 // how that ended.
 func (s *session) recorded(verb string, stop stopper, f func() (map[string]engine.NodeState, error)) error {
@@ -239,7 +255,11 @@ func (s *session) inJournal(stop stopper, open func(ctx context.Context, j *jour
 	defer release()
 	defer s.listens(stop, j)()
 	states, err := f()
-	if jerr := j.End(ctx, s.run.ID, *outcomeOf(states, engine.AsError(err))); jerr != nil && err == nil {
+	failed := engine.AsError(err)
+	if s.refused != nil {
+		failed = s.refused
+	}
+	if jerr := j.End(ctx, s.run.ID, *outcomeOf(states, failed)); jerr != nil && err == nil {
 		return jerr
 	}
 	return err
@@ -268,6 +288,9 @@ func (s *session) carryOut(planning context.Context, stop stopper, f runFlags, s
 			return nil, err
 		}
 	}
+	if err := s.keepFailed(p); err != nil {
+		return nil, err
+	}
 	if f.printsPlan() {
 		if err := tui.Plan(os.Stdout, p, "text", tui.StyleOf(os.Stdout)); err != nil {
 			return nil, err
@@ -285,6 +308,7 @@ func (s *session) carryOut(planning context.Context, stop stopper, f runFlags, s
 			}
 		}
 		if f.format == "text" {
+			s.refused = refused
 			refused = &engine.Error{Code: refused.Code, Cause: "refused; nothing changed on any node", Hint: s.run.OverBudget(p.Nodes)}
 		}
 		return nil, refused

@@ -23,6 +23,7 @@ type session struct {
 	run     *rollout.Run
 	journal *journal.Journal // that keeps it
 	reason  string           // why the operator runs it
+	refused *engine.Error    // why, for the record: who reads the plan has seen it there
 	hour    engine.Used      // of the limits that are counted over an hour
 }
 
