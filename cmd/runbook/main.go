@@ -127,7 +127,11 @@ func interrupts() (stopper, func()) {
 		return stopsNow
 	}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	stopping := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it: the run is to outlive its terminal
+		stopping = append(stopping, syscall.SIGHUP)
+	}
+	signal.Notify(signals, stopping...)
 	signal.Ignore(syscall.SIGPIPE) // who stops reading, such as head, does not stop a run in its middle
 	go func() {
 		for range signals {
