@@ -60,7 +60,10 @@ func (ev *evaluator) hook(t *thread, f frame, params starlark.Value) error {
 		"nodes": starlark.NewList(nodes), "wave": starlark.MakeInt(f.Fleet.Wave), "waves": starlark.MakeInt(f.Fleet.Waves),
 	})
 	fleet.Freeze()
-	_, err := starlark.Call(t.star, fn, starlark.Tuple{fleet, params}, nil)
+	said, err := starlark.Call(t.star, fn, starlark.Tuple{fleet, params}, nil)
+	if err == nil && said != starlark.None { // who returns False means that it has not passed
+		return invalid("", "%s returned %s, and what it returns is not looked at: it says expect(cond, msg), and returns nothing", f.Name, describe(said))
+	}
 	return err
 }
 

@@ -100,3 +100,17 @@ def after(fleet, p):
 		t.Errorf("got %v", err)
 	}
 }
+
+// What a hook returns would pass unseen, and who returns False means that it has not passed.
+func TestHookReturnsNothing(t *testing.T) {
+	for value, want := range map[string]string{"False": "gate returned bool False", "fleet.nodes == []": "gate returned bool True", "None": "", "print('well')": ""} {
+		p, err := start(t, Config{}, source("runbook()\ndef run(node, p):\n    pass\ndef gate(fleet, p):\n    return "+value+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.RunHook(t.Context(), "gate", engine.FleetInfo{}, &fleetHost{})
+		if want == "" && err != nil || want != "" && (err == nil || engine.AsError(err).Code != engine.Invalid || !strings.Contains(err.Error(), want)) {
+			t.Errorf("return %s: %v", value, err)
+		}
+	}
+}
