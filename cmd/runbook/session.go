@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"runbook/engine/rollout"
 	"runbook/engine/script"
 	"runbook/node/sim"
+	"runbook/tui"
 )
 
 // session is a runbook that has been read, and the nodes that it is for.
@@ -82,8 +86,12 @@ func openProgram(ctx context.Context, program engine.Program, f fleetFlags, emit
 		return nil, err
 	}
 	collectFor(len(s.fleet.nodes))
+	spread := program.Header().Rollout.Spread
+	if spread != "" && !slices.ContainsFunc(s.fleet.nodes, func(n engine.NodeInfo) bool { return n.Vars[spread] != nil }) {
+		fmt.Fprintln(os.Stderr, tui.StyleOf(os.Stderr).Warning("no selected node has the variable "+spread+", over which the rollout is to be spread"))
+	}
 	s.run = &rollout.Run{
-		Program: program, Nodes: rollout.Spread(s.fleet.nodes, program.Header().Rollout.Spread), Dialer: withServers{s.fleet.dialer}, Emit: emit, Repeat: f.repeat, Ceilings: limits,
+		Program: program, Nodes: rollout.Spread(s.fleet.nodes, spread), Dialer: withServers{s.fleet.dialer}, Emit: emit, Repeat: f.repeat, Ceilings: limits,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	if err := s.obey(f); err != nil {
