@@ -29,17 +29,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"runbook/builtins"
-	"runbook/engine/script"
 	"runbook/lab"
 )
 
 func main() {
 	if lab.IsChild() {
 		lab.ChildMain()
-	}
-	if script.IsEvaluator() {
-		script.Main(builtins.Operations, nil)
 	}
 	nodes := flag.Int("nodes", 50, "nodes of the lab")
 	rounds := flag.Int("rounds", 9, "rounds of the series")
