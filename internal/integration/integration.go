@@ -7,18 +7,21 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
 // RequireVar is the environment variable that makes a missing need a failure.
 const RequireVar = "RUNBOOK_REQUIRE_INTEGRATION"
 
-// Need ends the test unless every one of needs is met: "root" for the user, any
-// other word for a program (see [Path]).
+// Need ends the test unless every one of needs is met: "root" for the user,
+// "postgres" for a server that StartPostgres can start, any other word for a program (see [Path]).
 func Need(t testing.TB, needs ...string) {
 	t.Helper()
 	for _, n := range needs {
@@ -46,8 +49,26 @@ func missing(need string) error {
 		}
 		return nil
 	}
+	if need == "postgres" {
+		_, err := PostgresBin()
+		return err
+	}
 	_, err := Path(need)
 	return err
+}
+
+// PostgresBin is the folder of Postgres's programs: where Debian puts them, which is in nobody's
+// PATH, or where initdb is found.
+func PostgresBin() (string, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	slices.SortFunc(found, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }) // 9.6 before 15
+	if len(found) > 0 {
+		return filepath.Dir(found[len(found)-1]), nil
+	}
+	if p, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(p), nil
+	}
+	return "", fmt.Errorf("this test needs Postgres, which is not installed")
 }
 
 // Path returns where the program called name lies. It also looks where

@@ -1,0 +1,103 @@
+//go:build linux
+
+package pg
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"runbook/engine/resource"
+)
+
+func TestReadServer(t *testing.T) {
+	p := shared(t)
+	s := open(t, p.DSN(""))
+	got := one[resource.Postgres](t, read(t, s, resource.Selector{Kind: resource.KindPostgres, Name: s.name}))
+	if got.Major() < 13 || got.Max != 20 || got.Reserved != 3 || got.InRecovery || got.Pooler || got.Role != "postgres" ||
+		!got.Superuser || !got.SeesAll || !got.Signals || !got.AlterSystem || time.Since(got.Started) > time.Hour {
+		t.Errorf("%+v", got)
+	}
+	do(t, client(t, p.DSN("")), "create role looker login; create role seer login in role pg_monitor; create role ender login in role pg_signal_backend")
+	for role, want := range map[string][4]bool{"looker": {}, "seer": {false, true}, "ender": {false, false, true}} {
+		s := open(t, p.DSN("user="+role))
+		p := one[resource.Postgres](t, read(t, s, resource.Selector{Kind: resource.KindPostgres}))
+		if got := [4]bool{p.Superuser, p.SeesAll, p.Signals, p.AlterSystem}; got != want || p.Role != role {
+			t.Errorf("%s: %v, want %v: %+v", role, got, want, p)
+		}
+	}
+}
+
+func TestReadBackends(t *testing.T) {
+	p := shared(t)
+	s := open(t, p.DSN(""))
+	idle := client(t, p.TCP("application_name=shop"))
+	open := client(t, p.DSN("application_name=ledger"))
+	do(t, open, "begin; select 1")
+	found := read(t, s, resource.Selector{Kind: resource.KindBackend, Name: s.name})
+	byApp := map[string]resource.Backend{}
+	types := map[string]bool{}
+	for _, b := range resource.All[resource.Backend](found) {
+		byApp[b.Application] = b
+		types[b.Type] = true
+	}
+	shop, ledger, own := byApp["shop"], byApp["ledger"], byApp["runbook"]
+	if shop.PID != int(idle.PID()) || shop.State != "idle" || shop.Client.String() != idle.Conn().LocalAddr().String() || shop.User != "postgres" || shop.DB != "postgres" ||
+		shop.Own || shop.XactFor != 0 || shop.Age <= 0 || shop.Age > resource.Duration(time.Minute) || time.Since(shop.Start) > time.Minute {
+		t.Errorf("%+v", shop)
+	}
+	if ledger.State != "idle in transaction" || ledger.XactFor <= 0 || ledger.Client.IsValid() || !own.Own {
+		t.Errorf("%+v\n%+v", ledger, own)
+	}
+	if !types["checkpointer"] {
+		t.Errorf("the server's own processes are not there: %v", types)
+	}
+	// Read again it is the same to any comparison, and one that is named is found alone.
+	later := read(t, s, resource.Selector{Kind: resource.KindBackend, Name: s.name, Key: shop.Key()})
+	if len(later) != 1 || !resource.Equal(resource.Of(shop), later) || reflect.DeepEqual(resource.State(resource.Of(shop)), later) {
+		t.Errorf("%v", later)
+	}
+}
+
+func TestReadSettings(t *testing.T) {
+	p := own(t)
+	s := open(t, p.DSN(""))
+	all := resource.All[resource.Setting](read(t, s, resource.Selector{Kind: resource.KindSetting, Name: s.name}))
+	if len(all) < 300 {
+		t.Errorf("%d settings", len(all))
+	}
+	get := func(name string) resource.Setting {
+		t.Helper()
+		return one[resource.Setting](t, read(t, s, resource.Selector{Kind: resource.KindSetting, Name: s.name, Key: resource.SettingKey(s.name, name)}))
+	}
+	if c := get("timezone"); c.Name != "TimeZone" || c.Context != "user" {
+		t.Errorf("%+v", c)
+	}
+	if c := get("max_connections"); c.Value != "20" || c.Context != "postmaster" || c.Source != "configuration file" || c.Auto != nil || c.Hidden || !c.Alter {
+		t.Errorf("%+v", c)
+	}
+	// What this connection has set for itself does not show.
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_session_timeout", "default_transaction_read_only"} {
+		if c := get(name); c.Value != "0" && c.Value != "off" || c.Source != "default" {
+			t.Errorf("%+v", c)
+		}
+	}
+	do(t, client(t, p.DSN("")), "alter system set work_mem = '8MB'")
+	if c := get("work_mem"); c.Auto == nil || *c.Auto != "8MB" || c.Value != "4096" || c.Shown() != "4MB" {
+		t.Errorf("%+v", c)
+	}
+	do(t, client(t, p.DSN("")), "create role looker login")
+	low := open(t, p.DSN("user=looker"))
+	c := one[resource.Setting](t, read(t, low, resource.Selector{Kind: resource.KindSetting, Key: resource.SettingKey(low.name, "work_mem")}))
+	if !c.Hidden || c.Auto != nil || c.Alter {
+		t.Errorf("%+v", c)
+	}
+	do(t, client(t, p.DSN("")), "grant alter system on parameter work_mem to looker; grant execute on function pg_reload_conf() to looker")
+	if c = one[resource.Setting](t, read(t, low, resource.Selector{Kind: resource.KindSetting, Key: resource.SettingKey(low.name, "work_mem")})); !c.Alter {
+		t.Errorf("%+v", c)
+	}
+	if !strings.Contains(c.String(), "work_mem = 4MB") {
+		t.Error(c)
+	}
+}
