@@ -106,6 +106,15 @@ func (p *Postgres) Append(file string, lines ...string) error {
 	return err
 }
 
+// Write writes a file of its folder that only it can read.
+func (p *Postgres) Write(file string, text []byte) error {
+	path := filepath.Join(p.Dir, file)
+	if err := os.WriteFile(path, text, 0o600); err != nil || p.as == nil {
+		return err
+	}
+	return os.Chown(path, int(p.as.Uid), int(p.as.Gid))
+}
+
 // Start starts it, once it is made or halted, and waits until it lets people in.
 func (p *Postgres) Start() error { return p.start(0) }
 

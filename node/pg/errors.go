@@ -124,6 +124,8 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 	var alert tls.AlertError
 	var record tls.RecordHeaderError
 	var host x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
 	text := err.Error()
 	switch {
 	case errors.As(err, &dns):
@@ -131,8 +133,8 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 	case errors.As(err, &host):
 		e.Cause = "shows a certificate that is not for its name: " + host.Error()
 		e.Hint = "sslmode=verify-ca does not look at the name"
-	case errors.As(err, &cert):
-		e.Cause = "shows a certificate that cannot be trusted: " + cert.Err.Error()
+	case errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &cert):
+		e.Cause = "shows a certificate that cannot be trusted: " + certificateWords(unknown, invalid, cert)
 		e.Hint = "sslrootcert names the file with who has signed it"
 	case errors.As(err, &alert), errors.As(err, &record):
 		e.Cause = "and this machine found no way to speak TLS: " + lastOf(text)
@@ -148,6 +150,17 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 	default:
 		e.Cause = "is lost: " + lastOf(text)
 	}
+}
+
+// certificateWords is what the one that there is of these says.
+func certificateWords(unknown x509.UnknownAuthorityError, invalid x509.CertificateInvalidError, cert *tls.CertificateVerificationError) string {
+	switch {
+	case unknown.Cert != nil:
+		return unknown.Error()
+	case invalid.Cert != nil:
+		return invalid.Error()
+	}
+	return cert.Err.Error()
 }
 
 // lastOf is the end of a chain of errors: what the one that met it says.

@@ -68,11 +68,10 @@ type identity struct {
 // oldest is the version, as server_version_num, before which nothing is known here.
 const oldest = 130000
 
-// How long statements may take, by the server's own clock.
-const (
-	statementWithin = 10 * time.Second
-	lockWithin      = 2 * time.Second
-)
+// How long statements may take, by the server's own clock, and wait for what is locked.
+var statementWithin = 10 * time.Second
+
+const lockWithin = 2 * time.Second
 
 // Open returns the server with the DSN server, to which it connects when it is first
 // used, by dial, or from this machine where that is nil. An error is about the DSN.
@@ -174,21 +173,30 @@ func (s *Server) end(ctx context.Context, c *pgconn.PgConn) {
 	}
 }
 
-// The beginnings of transactions.
-var (
-	within    = fmt.Sprintf("set local statement_timeout = %d; set local lock_timeout = %d", statementWithin.Milliseconds(), lockWithin.Milliseconds())
-	toLook    = "begin read only; " + within
-	toAct     = "begin; " + within
-	toCompare = "begin read only" // with nothing set, so that settings read as they are
+// purpose is what a transaction is for: the statement with which it begins.
+type purpose string
+
+const (
+	toLook    purpose = "begin read only"
+	toAct     purpose = "begin"
+	toCompare purpose = "begin transaction read only" // with nothing set, so that settings read as they are
 )
 
-// transaction calls f in a transaction that begins with begin.
-func (s *Server) transaction(ctx context.Context, begin string, f func(*pgconn.PgConn) error) error {
-	return s.use(ctx, begin != toAct, func(c *pgconn.PgConn) error {
+// begin is the statements with which a transaction begins.
+func (p purpose) begin() string {
+	if p == toCompare {
+		return string(p)
+	}
+	return fmt.Sprintf("%s; set local statement_timeout = %d; set local lock_timeout = %d", p, statementWithin.Milliseconds(), lockWithin.Milliseconds())
+}
+
+// transaction calls f in a transaction.
+func (s *Server) transaction(ctx context.Context, p purpose, f func(*pgconn.PgConn) error) error {
+	return s.use(ctx, p != toAct, func(c *pgconn.PgConn) error {
 		if s.is.console {
 			return s.isConsole()
 		}
-		if _, err := c.Exec(ctx, begin).ReadAll(); err != nil {
+		if _, err := c.Exec(ctx, p.begin()).ReadAll(); err != nil {
 			return err
 		}
 		if err := f(c); err != nil {
