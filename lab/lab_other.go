@@ -64,3 +64,18 @@ func (*Lab) Status(context.Context) (Status, error) { return Status{}, Probe() }
 
 // Down ends the lab.
 func (*Lab) Down(context.Context) error { return Probe() }
+
+// NetNS is the network namespace of a node.
+type NetNS struct{}
+
+// NetNS opens the network namespace of a node.
+func (*Lab) NetNS(context.Context, string) (*NetNS, error) { return nil, Probe() }
+
+// Close lets go of the namespace.
+func (*NetNS) Close() error { return nil }
+
+// Do calls nothing.
+func (*NetNS) Do(func() error) error { return Probe() }
+
+// Dial connects to nothing.
+func (*NetNS) Dial(context.Context, string, string) (net.Conn, error) { return nil, Probe() }

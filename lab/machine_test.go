@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,21 +245,12 @@ func awaitNone(t *testing.T, processes map[int]string) {
 // inNetNS calls f in the network namespace of a process.
 func inNetNS(t *testing.T, pid int, f func()) {
 	t.Helper()
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	ns, err := openNetNS(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if err := ns.Do(func() error { f(); return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
