@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -109,13 +110,15 @@ type stopper struct {
 	ctx   context.Context
 	stop  chan struct{}
 	press func(now bool) (says string) // stops, as an interrupt does; now: as the second one
+	begun *atomic.Bool                 // a run is recorded: nodes may hold what is to be put back
 }
 
 // interrupts makes Ctrl-C (or SIGTERM, the terminal's end, or runbook stop) close stop, and a second one cancel ctx.
-// What does not look at stop is canceled by the first: see [stopper.whole].
+// What does not look at stop is canceled by the first: see [stopper.whole]. What looks at neither, such as
+// a file that is a pipe in which nothing comes, is left by the third, unless a run has begun.
 func interrupts() (stopper, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := stopper{ctx: ctx, stop: make(chan struct{})}
+	s := stopper{ctx: ctx, stop: make(chan struct{}), begun: &atomic.Bool{}}
 	var once sync.Once
 	s.press = func(now bool) string {
 		first := false
@@ -134,7 +137,13 @@ func interrupts() (stopper, func()) {
 	signal.Notify(signals, stopping...)
 	signal.Ignore(syscall.SIGPIPE) // who stops reading, such as head, does not stop a run in its middle
 	go func() {
-		for range signals {
+		for presses := 1; ; presses++ {
+			if _, open := <-signals; !open {
+				return
+			}
+			if presses > 2 && !s.begun.Load() {
+				os.Exit(int(fail(&engine.Error{Code: engine.Interrupted, Cause: "interrupted"})))
+			}
 			s.press(false)
 		}
 	}()

@@ -248,6 +248,7 @@ func (s *session) inJournal(stop stopper, open func(ctx context.Context, j *jour
 	if machine, err := os.Hostname(); err == nil {
 		s.run.By += "@" + machine
 	}
+	stop.begun.Store(true)
 	release, err := open(ctx, j, who)
 	if err != nil {
 		return err
