@@ -384,6 +384,9 @@ func resolved(path string) string {
 func (s *session) used() engine.Used {
 	u := s.run.Used()
 	maps.Copy(u, s.hour)
+	if before, counted := s.hour[engine.LimitFailuresPerHour]; counted { // those of this run are known only now
+		u[engine.LimitFailuresPerHour] = before + u[engine.LimitFailures]
+	}
 	return u
 }
 
