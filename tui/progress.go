@@ -33,6 +33,7 @@ type progress struct {
 	timed   int                      // on how many nodes that rests
 	stops   bool                     // no other node starts
 	asked   bool                     // people are asked, whose time nobody knows
+	back    map[string]bool          // nodes that are done and are being taken back
 	over    bool
 }
 
@@ -109,15 +110,25 @@ func (p *progress) move(e engine.Event) {
 	if p.pace.node == e.Node {
 		p.pace = inHand{}
 	}
+	if p.counts == nil {
+		p.counts, p.back = map[engine.NodeState]int{}, map[string]bool{}
+	}
+	if e.State == engine.NodeUndoing { // it was through, and comes to another end
+		p.counts[engine.NodeDone]--
+		p.back[e.Node] = true
+		return
+	}
+	if p.back[e.Node] {
+		p.counts[e.State]++
+		delete(p.back, e.Node)
+		return
+	}
 	i := p.find(e.Node)
 	if e.State == engine.NodeApplying {
 		if i < 0 {
 			p.hand = append(p.hand, &inHand{node: e.Node, state: e.State, began: e.Time})
 		}
 		return
-	}
-	if p.counts == nil {
-		p.counts = map[engine.NodeState]int{}
 	}
 	p.counts[e.State]++
 	if p.wave.Kind != "" && e.State != engine.NodeSame { // those were never among what a wave is to change
@@ -270,11 +281,16 @@ func bar(name string, done, of int, more string, width int, s Style) string {
 	if room < 5 {
 		return s.bold(name) + end
 	}
+	return s.bold(name) + "  " + gauge(done, of, room, green, s) + end
+}
+
+// gauge is a bar of so many columns, of which n of so many are full.
+func gauge(n, of, columns int, colour string, s Style) string {
 	full := 0
 	if of > 0 {
-		full = min(done, of) * room / of
+		full = min(n, of) * columns / of
 	}
-	return s.bold(name) + "  " + s.wrap(green, strings.Repeat("█", full)) + s.wrap(dim, strings.Repeat("░", room-full)) + end
+	return s.wrap(colour, strings.Repeat("█", full)) + s.wrap(dim, strings.Repeat("░", columns-full))
 }
 
 // counted is how many nodes have come to which end in the whole run.

@@ -51,7 +51,7 @@ func shownLines(text string) string {
 
 func (s Style) wrap(colour, text string) string {
 	text = shown(text)
-	if !s.Colour {
+	if !s.Colour || colour == "" {
 		return text
 	}
 	return colour + text + reset
@@ -60,19 +60,21 @@ func (s Style) wrap(colour, text string) string {
 func (s Style) bold(text string) string { return s.wrap(strong, text) }
 
 // line colours a line of a diff by its sign.
-func (s Style) line(l string) string {
-	if strings.HasPrefix(strings.TrimLeft(l, " "), "! ") { // also what stands under a change
-		return s.wrap(yellow, l)
-	}
+func (s Style) line(l string) string { return s.wrap(bySign(l), l) }
+
+// bySign is the colour of a line of a diff.
+func bySign(l string) string {
 	switch {
+	case strings.HasPrefix(strings.TrimLeft(l, " "), "! "): // also what stands under a change
+		return yellow
 	case strings.HasPrefix(l, "+"):
-		return s.wrap(green, l)
+		return green
 	case strings.HasPrefix(l, "-"):
-		return s.wrap(red, l)
+		return red
 	case strings.HasPrefix(l, "="):
-		return s.wrap(dim, l)
+		return dim
 	}
-	return shown(l)
+	return ""
 }
 
 // Warning is what people should know, on one line.

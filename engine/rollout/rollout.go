@@ -147,7 +147,7 @@ func (r *Run) unpredicted() int {
 // Planned tells what was predicted for a node.
 func (r *Run) Planned(p *engine.NodePlan) {
 	at := r.places()[p.Node]
-	e := engine.Event{Kind: engine.EventPlanned, Node: p.Node, Wave: at.wave, Err: p.Err, Plan: p, Info: at.info}
+	e := engine.Event{Kind: engine.EventPlanned, Node: p.Node, Wave: at.wave, Nth: at.nth, Err: p.Err, Plan: p, Info: at.info}
 	for _, c := range p.Changes() {
 		e.Diff = append(e.Diff, c.Edit.Diff()...)
 	}
@@ -157,6 +157,7 @@ func (r *Run) Planned(p *engine.NodePlan) {
 // place is where a node stands in the rollout.
 type place struct {
 	info *engine.NodeInfo
+	nth  int // from 1
 	wave int // from 1; 0 where the rollout is wrong, as Apply says
 }
 
@@ -165,7 +166,7 @@ func (r *Run) places() map[string]place {
 		r.place = make(map[string]place, len(r.Nodes))
 		ends, err := Waves(r.Program.Header().Rollout.Waves, len(r.Nodes))
 		for i := range r.Nodes {
-			at := place{info: &r.Nodes[i]}
+			at := place{info: &r.Nodes[i], nth: i + 1}
 			if err == nil {
 				at.wave = 1 + sort.SearchInts(ends, i+1)
 			}
