@@ -1,9 +1,13 @@
 package tui
 
 import (
+	"os"
 	"time"
 
+	tea "charm.land/bubbletea/v2"
+
 	"runbook/engine"
+	"runbook/engine/rollout"
 )
 
 // Frame is what the live view shows at a moment after events.
@@ -20,3 +24,127 @@ var (
 	Redraw  = redraw
 	NewLive = newLive
 )
+
+// Scene is a screen without a terminal.
+type Scene struct {
+	view  *view
+	box   *inbox
+	Now   time.Time
+	Quits bool
+}
+
+// NewScene returns the screen of a run of which nothing is known yet.
+func NewScene(o Options, width, height int, s Style) *Scene {
+	x := &Scene{box: &inbox{}}
+	x.view = newView(o, s, func() time.Time { return x.Now }, x.box)
+	x.send(tea.WindowSizeMsg{Width: width, Height: height})
+	return x
+}
+
+// send has the view take a message, and those that it sends itself but for what takes time. A cursor is not reported.
+func (x *Scene) send(msg tea.Msg) {
+	_, cmd := x.view.Update(msg)
+	x.does(cmd)
+}
+
+func (x *Scene) does(cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	done := make(chan tea.Msg, 1)
+	go func() { done <- cmd() }()
+	select {
+	case msg := <-done:
+		switch msg := msg.(type) {
+		case tea.BatchMsg:
+			for _, c := range msg {
+				x.does(c)
+			}
+		case tea.QuitMsg:
+			x.Quits = true
+		}
+	case <-time.After(50 * time.Millisecond): // a tick
+	}
+}
+
+// Tell has the run tell of events.
+func (x *Scene) Tell(events ...engine.Event) {
+	for _, e := range events {
+		t := told{event: e}
+		if e.Kind == engine.EventPlanned {
+			t.does = doesOf(e)
+		}
+		x.box.events = append(x.box.events, t)
+		x.Now = e.Time
+	}
+	x.send(freshMsg{})
+}
+
+// Ask asks; the answer comes on the channel.
+func (x *Scene) Ask(q rollout.Question) chan rollout.Answer {
+	a := &asking{q, make(chan rollout.Answer, 1)}
+	x.box.asking = a
+	x.send(freshMsg{})
+	return a.answer
+}
+
+// TakenBack takes the question back, as at its answer.
+func (x *Scene) TakenBack() {
+	x.box.asking = nil
+	x.send(freshMsg{})
+}
+
+// Over ends the run.
+func (x *Scene) Over(err *engine.Error) {
+	x.box.result = &result{err}
+	x.send(freshMsg{})
+}
+
+// Report reports the cursor's position once, Drawn as often as it takes.
+func (x *Scene) Report() { x.send(tea.CursorPositionMsg{}) }
+
+func (x *Scene) Drawn() {
+	for range 10 {
+		x.Report()
+	}
+}
+
+// Late is the moment at which a terminal should have reported.
+func (x *Scene) Late() { x.send(lateMsg{x.view.proof.nth}) }
+
+// Press presses keys, a second after each other.
+func (x *Scene) Press(keys ...string) {
+	for _, k := range keys {
+		x.Now = x.Now.Add(time.Second)
+		x.Key(k)
+	}
+}
+
+// Key presses a key now.
+func (x *Scene) Key(k string) {
+	codes := map[string]tea.KeyPressMsg{
+		"enter": {Code: tea.KeyEnter}, "esc": {Code: tea.KeyEscape}, "tab": {Code: tea.KeyTab}, "up": {Code: tea.KeyUp}, "down": {Code: tea.KeyDown},
+		"pgup": {Code: tea.KeyPgUp}, "pgdown": {Code: tea.KeyPgDown}, "backspace": {Code: tea.KeyBackspace},
+		"ctrl+c": {Code: 'c', Mod: tea.ModCtrl}, "ctrl+z": {Code: 'z', Mod: tea.ModCtrl},
+	}
+	msg, special := codes[k]
+	if !special {
+		msg = tea.KeyPressMsg{Code: []rune(k)[0], Text: k}
+	}
+	x.send(msg)
+}
+
+// Resize is another size of the terminal.
+func (x *Scene) Resize(width, height int) { x.send(tea.WindowSizeMsg{Width: width, Height: height}) }
+
+// Draw is the screen, drawn anew.
+func (x *Scene) Draw() []string { return x.view.draw() }
+
+// Frame is the screen as the terminal gets it.
+func (x *Scene) Frame() string { return x.view.View().Content }
+
+// NewScreenOn is a screen on pipes in place of a terminal's two ends.
+func NewScreenOn(in, out *os.File, o Options) *Screen {
+	o.In, o.Out = in, out
+	return NewScreen(o)
+}

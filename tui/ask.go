@@ -1,0 +1,167 @@
+package tui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"runbook/engine"
+)
+
+// This file is the bottom of the screen: what is asked of the operator, and which keys answer it.
+
+// prompt is two lines: what is asked, or what goes on, and what is to be said about it.
+func (v *view) prompt() []string {
+	t, second := newStrip(v.width, v.style), newStrip(v.width, v.style)
+	first, colour := v.asks()
+	t.add(colour, first)
+	v.input.X = min(v.width-t.room, v.width-1)
+	if text, colour := v.says(); text != "" {
+		second.add(colour, text)
+	}
+	return []string{t.String(), second.String()}
+}
+
+// asks is what is asked, or else what goes on.
+func (v *view) asks() (text, colour string) {
+	n := v.asked()
+	switch {
+	case v.typed != nil:
+		return v.typed.title + ": " + v.typed.text, strong + yellow
+	case v.filtering:
+		return "/" + v.tells, strong
+	case v.result != nil && v.result.err != nil:
+		return v.ending(), strong + red
+	case v.result != nil:
+		return v.ending(), strong
+	case n != nil && v.at == n:
+		return fmt.Sprintf("apply to %s?   y apply, s skip", n.name) + v.alike(), strong + yellow
+	case n != nil:
+		return fmt.Sprintf("%s is asked about: enter goes there", n.name), strong + yellow
+	}
+	return v.goesOn(), ""
+}
+
+// alike is what w is for.
+func (v *view) alike() string {
+	if n := v.asking.q.Alike; n > 1 {
+		return fmt.Sprintf(", w this and the %d alike that are left of wave %d", n-1, v.asking.q.Wave)
+	}
+	return ""
+}
+
+// ending is how the run ended, in short.
+func (v *view) ending() string {
+	if v.result.err != nil && v.result.err.Cause != "" {
+		return "ended: " + v.result.err.Cause
+	}
+	return "the run is over"
+}
+
+// goesOn is what the run does while nobody is asked.
+func (v *view) goesOn() string {
+	b := v.board
+	switch {
+	case v.stops > 1:
+		return "stopping: what is in hand is put back"
+	case b.stopping != "":
+		return "stopping: no other node starts; finishing " + b.stopping
+	case v.stops > 0 || b.stops:
+		return "stopping: no other node starts"
+	case v.suspends != nil:
+		return "suspending as soon as nothing is in hand"
+	case b.paused:
+		return "paused: no other node starts; p goes on"
+	case v.wants:
+		return "pausing: no other node starts; nodes in hand are finished"
+	case b.question != nil:
+		return fmt.Sprintf("%s is asked about, where the run is driven", b.question.Node)
+	case b.pace.node != "":
+		return fmt.Sprintf("%s waits %s, for limit changes_per_minute", b.pace.node, seconds(b.pace.until.Sub(v.now())+time.Second-1))
+	case len(b.hand) > 0:
+		return count(len(b.hand), "node") + " in hand"
+	case len(b.back) > 0:
+		return count(len(b.back), "node") + " being taken back"
+	case !b.bake.IsZero():
+		return fmt.Sprintf("baking: the next wave begins in %s", seconds(b.bake.Sub(v.now())+time.Second-1))
+	}
+	return ""
+}
+
+// says is what is to be said beside: about the last key, the question, or the run.
+func (v *view) says() (text, colour string) {
+	n := v.asked()
+	switch {
+	case v.note != "":
+		return v.note, yellow
+	case v.result != nil:
+		return v.next(), ""
+	case v.filtering:
+		return "enter keeps the filter, esc takes it away", dim
+	case v.typed != nil:
+		return "", ""
+	case v.stops == 1:
+		return "q once more puts back what is in hand", yellow
+	case n != nil && v.wants:
+		return "the run is paused: what you decide begins once p lets it go on", yellow
+	case n != nil && n.group != nil && n.group.odd:
+		return "! " + v.differs(n), yellow
+	case n != nil:
+		q := v.asking.q
+		return fmt.Sprintf("node %d of the %d of wave %d that are asked about", q.Nth, q.Of, q.Wave), dim
+	}
+	return "", ""
+}
+
+// differs says how what a node gets stands to what others of its wave get.
+func (v *view) differs(n *nodeSeen) string {
+	most := 0
+	for _, g := range v.board.waveOf(n.wave).groups {
+		if !g.odd && !g.idle && !g.fails {
+			most = len(g.nodes)
+		}
+	}
+	if most == 0 {
+		return "this diff differs from all others of its wave"
+	}
+	return fmt.Sprintf("this diff differs from that of the other %s of its wave", count(most, "node"))
+}
+
+// next is what can be done after the run.
+func (v *view) next() string {
+	if v.board.end == nil {
+		return "q or enter leaves"
+	}
+	var parts []string
+	for _, n := range v.board.end.Next {
+		parts = append(parts, n.Command)
+	}
+	return strings.Join(append(parts, "q or enter leaves"), "   ")
+}
+
+// hints is which keys do something now, the most important first.
+func (v *view) hints() string {
+	var keys []string
+	add := func(on bool, key string) {
+		if on {
+			keys = append(keys, key)
+		}
+	}
+	free := v.typed == nil && !v.filtering
+	drives := v.opts.Controls != nil && !v.opts.ReadOnly && v.result == nil
+	here := v.asking != nil && v.asked() == v.at
+	add(!free, "esc leaves")
+	add(free && here, "y apply")
+	add(free && here, "s skip")
+	add(free && here && v.asking.q.Alike > 1, "w alike")
+	add(free && v.asking != nil && !here, "enter to the question")
+	add(free && drives && v.at != nil && v.at.state == engine.NodeDone, "r take back")
+	add(free && drives, map[bool]string{false: "p pause", true: "p go on"}[v.wants])
+	add(free && v.result == nil && v.opts.Stop != nil, "q stop")
+	add(free && (v.result != nil || v.opts.Stop == nil), "q leave")
+	add(free, "d "+tabNames[v.nextTab()])
+	add(free, "tab pane")
+	add(free, "/ filter")
+	add(free, "? help")
+	return newStrip(v.width, v.style).add(dim, strings.Join(keys, "  ")).String()
+}

@@ -1,0 +1,367 @@
+package tui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"runbook/engine"
+)
+
+// This file draws the screen: the title, below it the fleet and a node side by side, below them how far
+// the run is, its budgets, gates and log, and at the bottom what is asked and what the keys do.
+
+// sizes is how the screen is divided, in columns and rows.
+type sizes struct {
+	left, right int // columns of the fleet and of the node; a line is between them
+	body, lower int // rows of these, with their titles, and of what is below them
+}
+
+func (v *view) sizes() sizes {
+	left := min(max(v.width*2/5, 28), 64)
+	lower := min(max(v.height/4, 3), 14)
+	return sizes{left: left, right: v.width - left - 1, body: v.height - lower - 5, lower: lower}
+}
+
+// small reports whether there is no room for what has to be seen.
+func (v *view) small() bool { return v.width < minWidth || v.height < minHeight }
+
+// draw is the whole screen, in lines of its width.
+func (v *view) draw() []string {
+	if v.small() {
+		v.input.X, v.input.Y = 0, 0
+		text := fmt.Sprintf("too small: %dx%d, and %dx%d is needed; ^C stops the run", v.width, v.height, minWidth, minHeight)
+		return []string{newStrip(max(v.width, 1), v.style).add(strong, text).String()}
+	}
+	size := v.sizes()
+	out := []string{v.title()}
+	if v.helped {
+		out = append(out, v.help(size.body)...)
+	} else {
+		fleet, node := v.fleet(size), v.node(size)
+		for i := range size.body {
+			out = append(out, fleet[i]+v.style.wrap(dim, "│")+node[i])
+		}
+	}
+	out = append(out, v.style.wrap(dim, strings.Repeat("─", v.width)))
+	out = append(out, v.below(size)...)
+	v.input.Y = len(out)
+	out = append(out, v.prompt()...)
+	return append(out, v.hints())
+}
+
+// status is what the run does, in a word or two, and how that looks.
+func (v *view) status() (text, colour string) {
+	b := v.board
+	switch {
+	case v.result != nil && v.result.err != nil:
+		return fmt.Sprintf("ENDED, EXIT %d", v.result.err.Code), red
+	case v.result != nil || b.end != nil:
+		return "ENDED", green
+	case b.stops || v.stops > 0:
+		return "STOPPING", yellow
+	case v.suspends != nil:
+		return "SUSPENDING", yellow
+	case b.paused || v.wants && v.asking != nil:
+		return "PAUSED", yellow
+	case v.wants:
+		return "PAUSING", yellow
+	case v.asking != nil:
+		return "WAITING FOR YOU", yellow
+	case b.question != nil:
+		return "WAITING FOR AN ANSWER", ""
+	case len(b.back) > 0:
+		return "TAKING BACK", ""
+	case len(b.hand) > 0:
+		return "APPLYING", ""
+	case !b.bake.IsZero():
+		return "BAKING", ""
+	case !b.begun && b.predicting.Kind != "":
+		return "PREDICTING", ""
+	}
+	return "RUNNING", ""
+}
+
+func (v *view) title() string {
+	status, colour := v.status()
+	t := newStrip(v.width, v.style).add(strong+colour, status).add("", "  ")
+	end := "  " + v.board.run
+	room := t.room - ansi.StringWidth(cells(end))
+	if v.board.run == "" || room < 10 {
+		return t.add("", v.opts.Title).String()
+	}
+	t.add("", ansi.Truncate(cells(v.opts.Title), room, "…"))
+	return t.right(dim, end).String()
+}
+
+// heading is the title of a pane, in brackets where the keys move in it.
+func (v *view) heading(t *strip, p pane, text string) *strip {
+	if v.focus == p {
+		return t.add(strong, "["+text+"]")
+	}
+	return t.add(dim, " "+text+" ")
+}
+
+// fleet is the rows of the fleet that are to be seen.
+func (v *view) fleet(size sizes) []string {
+	t := v.heading(newStrip(size.left, v.style), paneFleet, "fleet")
+	b := v.board
+	switch {
+	case v.tells != "" || v.filtering:
+		shows := 0
+		for _, r := range v.rows {
+			if r.node != nil {
+				shows++
+			}
+		}
+		t.add(yellow, fmt.Sprintf(" %d of %d have /%s", shows, len(b.nodes), v.tells))
+	case !b.begun && b.predicting.Nodes > 0:
+		t.add("", fmt.Sprintf(" %d of %d predicted", b.predicted, b.predicting.Nodes))
+	default:
+		t.add("", " "+count(len(b.nodes), "node"))
+	}
+	height := size.body - 1
+	out := []string{t.String()}
+	for i := v.top; i < min(len(v.rows), v.top+height); i++ {
+		out = append(out, v.row(i, size.left))
+	}
+	for len(out) <= height {
+		out = append(out, newStrip(size.left, v.style).String())
+	}
+	return out
+}
+
+func (v *view) row(i, width int) string {
+	t := newStrip(width, v.style)
+	switch r := v.rows[i]; {
+	case r.node != nil:
+		return v.nodeRow(t, r.node)
+	case r.group != nil:
+		return groupRow(t, r.group)
+	default:
+		return v.waveRow(t, r.wave)
+	}
+}
+
+// stateWidth is the columns of the longest state.
+const stateWidth = len(engine.NodeSame)
+
+func (v *view) nodeRow(t *strip, n *nodeSeen) string {
+	mark := "  "
+	if n.group != nil && n.group.odd {
+		mark = " !"
+	}
+	if n == v.at {
+		t.under, mark = reverse, ">"+mark[1:]
+	}
+	state := v.stateOf(n)
+	t.add("", mark+" ")
+	name := ansi.Truncate(cells(n.name), max(t.room-stateWidth-1, 4), "…")
+	return t.add("", name).keep(stateWidth).add(stateColour(state), state).String()
+}
+
+// stateColour is how a state looks, beside being a word.
+func stateColour(state string) string {
+	switch state {
+	case "asked", "waits", string(engine.NodeApplying), string(engine.NodeUndoing):
+		return yellow
+	case string(engine.NodeDone):
+		return green
+	case string(engine.NodeFailed), string(engine.NodeInDoubt), "error":
+		return red
+	}
+	return dim
+}
+
+func groupRow(t *strip, g *groupSeen) string {
+	switch {
+	case g.odd:
+		t.add(yellow, fmt.Sprintf(" ! differs ×%d  ", len(g.nodes)))
+		return t.add(bySign(g.title), g.title).String()
+	case g.fails:
+		return t.add(red, fmt.Sprintf("   ×%d  %s", len(g.nodes), g.title)).String()
+	}
+	t.add(dim, fmt.Sprintf("   ×%d  ", len(g.nodes)))
+	return t.add(bySign(g.title), g.title).String()
+}
+
+func (v *view) waveRow(t *strip, w *waveSeen) string {
+	if w.nth == 0 {
+		return t.add(strong, "before it was taken up again").String()
+	}
+	t.add(strong, v.placeOf(w.nodes[0]))
+	ended, failed := 0, 0
+	for _, n := range w.nodes {
+		switch n.state {
+		case engine.NodeFailed, engine.NodeInDoubt:
+			failed++
+			ended++
+		case "", engine.NodeApplying, engine.NodeUndoing, engine.NodeSame, engine.NodeUntried:
+		default:
+			ended++
+		}
+	}
+	text := fmt.Sprintf("%d/%d through", ended, w.todo)
+	if failed > 0 {
+		text = fmt.Sprintf("%d failed, ", failed) + text
+	}
+	return t.right("", text).String()
+}
+
+// help is what ? shows, in the place of the fleet and the node.
+func (v *view) help(height int) []string {
+	lines := helpLines
+	if v.opts.Stop == nil {
+		lines = watchedHelp
+	}
+	var out []string
+	for i := range height {
+		t := newStrip(v.width, v.style)
+		switch {
+		case i < len(lines) && i < height:
+			t.add("", " "+lines[i])
+		case i == len(lines)+1:
+			t.add(dim, " any key leaves this")
+		}
+		out = append(out, t.String())
+	}
+	return out
+}
+
+// below is how far the run is, its budgets, what its gates have seen, and the log.
+func (v *view) below(size sizes) []string {
+	width, log := v.width, []string(nil)
+	if v.width >= 110 { // side by side
+		width = v.width/2 - 1
+		log = v.logLines(v.width-width-1, size.lower)
+	}
+	out := []string{v.stage(width), v.budgets(width)}
+	room := size.lower - len(out)
+	gates := v.gateLines(width)
+	if log == nil && room > 1 {
+		room-- // for the log
+	}
+	out = append(out, gates[:min(len(gates), room)]...)
+	if log == nil {
+		return append(out, v.logLines(width, size.lower-len(out))...)
+	}
+	for len(out) < size.lower {
+		out = append(out, newStrip(width, v.style).String())
+	}
+	for i := range out {
+		out[i] += v.style.wrap(dim, "│") + log[i]
+	}
+	return out
+}
+
+// stage is how far the wave is, or the prediction.
+func (v *view) stage(width int) string {
+	b, now := v.board, v.now()
+	t := newStrip(width, v.style)
+	switch {
+	case b.end != nil:
+		return t.add(strong, b.end.Text).String()
+	case b.wave.Kind != "":
+		bar := b.bar(now, width, v.style)
+		return t.raw(bar, ansi.StringWidth(bar)).String()
+	case b.predicting.Kind == "":
+		return t.String()
+	case b.begun:
+		return t.add("", fmt.Sprintf("%s predicted; nothing has changed yet", count(b.predicted, "node"))).String()
+	}
+	text := fmt.Sprintf("  %d of %s", b.predicted, count(b.predicting.Nodes, "node"))
+	t.add(strong, "predicting  ")
+	room := min(30, width-40)
+	return t.raw(gauge(b.predicted, b.predicting.Nodes, room, green, v.style), room).add("", text).String()
+}
+
+// budgets is what the run may still use, in bars.
+func (v *view) budgets(width int) string {
+	b := v.board
+	t := newStrip(width, v.style)
+	if !b.begun {
+		return t.add(dim, "nothing changes before every node is predicted").String()
+	}
+	type budget struct {
+		name    string
+		n, of   int
+		text    string
+		colours [2]string
+	}
+	limit, spent := b.limits.Duration(), b.spent.read(v.now())
+	all := []budget{
+		{name: "failures", n: b.failed, of: b.outlook.Failures, text: fmt.Sprintf("%d/%d", b.failed, b.outlook.Failures)},
+		{name: "changes", n: int(b.used[engine.LimitChanges]), of: b.limits.N(engine.LimitChanges), text: fmt.Sprintf("%d made, %d/%d", b.made, b.used[engine.LimitChanges], b.limits.N(engine.LimitChanges))},
+		{name: "time", n: int(spent / time.Second), of: int(limit / time.Second), text: seconds(spent) + "/" + seconds(limit)},
+	}
+	columns := min(max((width-len("failures  changes  time ")-20-25)/3, 4), 20)
+	for i, x := range all {
+		if i > 0 {
+			t.add("", "  ")
+		}
+		colour := green
+		if x.n > 0 && x.n*10 >= x.of*8 {
+			colour = red
+		}
+		t.add("", x.name+" ").raw(gauge(x.n, max(x.of, 1), columns, colour, v.style), columns).add("", " "+x.text)
+	}
+	return t.String()
+}
+
+// gateLines is what the hooks have seen of the fleet: how they ended, and numbers over time.
+func (v *view) gateLines(width int) []string {
+	var out []string
+	for _, g := range v.board.looks {
+		t := newStrip(width, v.style)
+		if g.err != nil {
+			t.add(red+strong, g.hook+" NOT PASSED").add(red, "  "+g.err.Cause)
+		} else {
+			t.add("", g.hook+" passed").add(dim, fmt.Sprintf("  %s, %s", g.at.Local().Format(time.TimeOnly), count(g.looks, "look")))
+		}
+		out = append(out, t.String())
+		for _, s := range v.board.numbers {
+			if s.hook == g.hook {
+				out = append(out, v.numbers(s, width))
+			}
+		}
+	}
+	return out
+}
+
+func (v *view) numbers(s *series, width int) string {
+	low, high := s.points[0], s.points[0]
+	for _, p := range s.points {
+		low, high = min(low, p), max(high, p)
+	}
+	t := newStrip(width, v.style)
+	name := ansi.Truncate(cells(s.name), width/3, "…")
+	t.add("", "  "+name+" ").add(strong, number(s.points[len(s.points)-1])).add("", "  ")
+	ends := fmt.Sprintf("  %s to %s", number(low), number(high))
+	return t.add("", sparkline(s.points, min(max(t.room-len(ends), 0), 60))).add(dim, ends).String()
+}
+
+// logLines is the end of the log, or what is scrolled to.
+func (v *view) logLines(width, height int) []string {
+	log := v.board.log
+	if height < 1 {
+		return nil
+	}
+	v.up = min(v.up, max(len(log)-height, 0))
+	end := len(log) - v.up
+	log = log[max(end-height, 0):end]
+	var out []string
+	for i := range height {
+		t := newStrip(width, v.style)
+		if i < len(log) {
+			mark := " "
+			if v.focus == paneLog {
+				mark = ">"
+			}
+			t.add("", mark+log[i])
+		}
+		out = append(out, t.String())
+	}
+	return out
+}

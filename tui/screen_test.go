@@ -1,0 +1,469 @@
+package tui_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"runbook/engine"
+	"runbook/engine/resource"
+	"runbook/engine/rollout"
+	"runbook/tui"
+)
+
+func init() { time.Local = time.UTC } // a log has the time of who reads it
+
+// night is a run on a fleet, and how it is told of.
+type night struct {
+	*tui.Scene
+	at     time.Time
+	plans  map[string]*engine.NodePlan
+	stops  int
+	states map[engine.NodeState][]string
+}
+
+const runID = "20261123-204455-k3f"
+
+// fleet is the nodes of the tests: three waves.
+var fleet = []string{"web-1", "web-2", "web-3", "web-4", "web-5", "edge-fra-1", "web-6", "web-7", "web-8", "web-9", "web-10", "db-primary", "db-replica", "edge-fra-2", "edge-ams-1"}
+
+var waveEnds = []int{1, 6, 15}
+
+func newNight(width, height int, s tui.Style, change func(*tui.Options)) *night {
+	n := &night{at: start, plans: map[string]*engine.NodePlan{}, states: map[engine.NodeState][]string{}}
+	o := tui.Options{Title: "run add_route.star dst=10.20.0.0/16 via=10.98.0.1 dev=eth1 restart=true", Controls: &rollout.Controls{}, Stop: func() string {
+		n.stops++
+		return map[bool]string{true: "it stops after the changes in flight; once more puts back what is in hand", false: "it stops, and puts back what is in hand"}[n.stops == 1]
+	}}
+	if change != nil {
+		change(&o)
+	}
+	n.Scene = tui.NewScene(o, width, height, s)
+	n.Scene.Now = start
+	return n
+}
+
+// tell tells of events, each a part of a second after the one before.
+func (n *night) tell(events ...engine.Event) {
+	for _, e := range events {
+		n.at = n.at.Add(200 * time.Millisecond)
+		e.Time, e.Run = n.at, runID
+		if e.Node != "" && e.Kind == engine.EventNode && e.State != engine.NodeApplying && e.State != engine.NodeUndoing {
+			n.states[e.State] = append(n.states[e.State], e.Node)
+		}
+		n.Scene.Tell(e)
+	}
+}
+
+// later lets time go by.
+func (n *night) later(d time.Duration) { n.at = n.at.Add(d); n.Scene.Now = n.at }
+
+func waveOf(i int) int {
+	for w, end := range waveEnds {
+		if i < end {
+			return w + 1
+		}
+	}
+	return 0
+}
+
+// planned predicts the nodes from..to of the fleet: web-* get a route and a restart, edge-* another route, the databases nothing.
+func (n *night) planned(from, to int) {
+	for i := from; i < to; i++ {
+		name := fleet[i]
+		p := n.plans[name]
+		if p == nil {
+			p = nodePlan(name)
+			n.plans[name] = p
+		}
+		n.tell(engine.Event{Kind: engine.EventPlanned, Node: name, Nth: i + 1, Wave: waveOf(i), Plan: p, Err: p.Err, Info: &engine.NodeInfo{
+			Name: name, Groups: []string{strings.TrimRight(name, "-0123456789"), "prod"}, Vars: map[string]any{"rack": fmt.Sprintf("r%d", i%3), "site": "fra"},
+		}})
+	}
+}
+
+func nodePlan(name string) *engine.NodePlan {
+	p := &engine.NodePlan{Node: name, Created: start}
+	want := resource.Of(route("10.98.0.1"))
+	switch {
+	case strings.HasPrefix(name, "db"):
+		p.Steps = []engine.PlannedChange{step(want, want)}
+	case strings.HasPrefix(name, "edge"):
+		p.Steps = []engine.PlannedChange{step(resource.Of(route("10.98.0.9")), want)}
+	default:
+		restart := engine.PlannedChange{Op: "link.restart", Object: "eth1", Pos: "add_route.star:16:19", Args: json.RawMessage(`{"dev":"eth1"}`), Edit: engine.Edit{
+			Restart: "eth1", Disrupts: "link eth1", Verb: "restart", Lost: want,
+			Cuts: []engine.Cut{
+				{Sessions: resource.Sessions{Peer: netip.MustParseAddrPort("10.98.0.20:5432"), Count: 62}, Stalls: true},
+				{Sessions: resource.Sessions{Peer: netip.MustParseAddrPort("10.98.0.0:0"), Port: 443, Count: 22}, Stalls: true},
+			},
+		}}
+		p.Steps = []engine.PlannedChange{step(resource.State{}, want), restart}
+	}
+	return p
+}
+
+var theLimits = engine.Limits{
+	engine.LimitNodes: {N: 200}, engine.LimitChanges: {N: 100}, engine.LimitChangesPerNode: {N: 2}, engine.LimitDisruptive: {N: 5}, engine.LimitDuration: {N: int64(30 * time.Minute)},
+}
+
+// begun is after the plan.
+func (n *night) begun() {
+	n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
+	n.planned(0, len(fleet))
+	n.tell(engine.Event{
+		Kind: engine.EventRun, Limits: theLimits, Used: engine.Used{engine.LimitNodes: 15, engine.LimitChanges: 23, engine.LimitDuration: int64(3 * time.Second)},
+		Outlook: &engine.Outlook{Bake: engine.Duration(time.Minute), ChangesPerMinute: 600, Failures: 1, Waves: outlook(1, 5, 7)},
+	}, engine.Event{Kind: engine.EventValue, Op: "before", Text: "replicas", Value: ptr(2.0)}, engine.Event{Kind: engine.EventGate, Op: "before"})
+	n.gate(71)
+}
+
+func outlook(nodes ...int) (out []engine.WaveOutlook) {
+	for _, n := range nodes {
+		out = append(out, engine.WaveOutlook{Nodes: n, Changes: 2 * n, AtOnce: 5})
+	}
+	return out
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// gate has the gate see so many free connections, and pass.
+func (n *night) gate(free ...float64) {
+	for _, f := range free {
+		n.tell(engine.Event{Kind: engine.EventValue, Op: "gate", Text: "free connections", Value: ptr(f)},
+			engine.Event{Kind: engine.EventValue, Op: "gate", Text: "replication lag, s", Value: ptr(f / 100)}, engine.Event{Kind: engine.EventGate, Op: "gate"})
+	}
+}
+
+func (n *night) wave(nth int) {
+	todo := []int{1, 5, 7}[nth-1]
+	n.tell(engine.Event{Kind: engine.EventWave, Wave: nth, Nodes: todo, Text: fmt.Sprintf("wave %d of 3: %s", nth, fleet[append([]int{0}, waveEnds...)[nth-1]])})
+}
+
+// ask asks about a node, of so many that are alike.
+func (n *night) ask(name string, wave, nth, of, alike int) chan rollout.Answer {
+	n.tell(engine.Event{Kind: engine.EventQuestion, Node: name, Wave: wave, Nodes: alike, Text: fmt.Sprintf("node %d of %d", nth, of)})
+	c := n.Ask(rollout.Question{Plan: n.plans[name], Wave: wave, Waves: 3, Nth: nth, Of: of, Alike: alike})
+	n.Drawn()
+	n.later(700 * time.Millisecond)
+	return c
+}
+
+func (n *night) answered(name string, wave int, a rollout.Answer) {
+	n.tell(engine.Event{Kind: engine.EventAnswer, Node: name, Wave: wave, Text: a.String()})
+	n.TakenBack()
+}
+
+// applying begins a node, done finishes it.
+func (n *night) applying(names ...string) {
+	for _, name := range names {
+		n.tell(engine.Event{Kind: engine.EventNode, Node: name, State: engine.NodeApplying})
+	}
+}
+
+func (n *night) done(names ...string) {
+	for _, name := range names {
+		n.later(2 * time.Second)
+		n.tell(engine.Event{Kind: engine.EventPrint, Node: name, Wave: 1, Text: "eth1 has 10.98.0.11/16"})
+		for _, c := range n.plans[name].Changes() {
+			n.tell(engine.Event{Kind: engine.EventChange, Node: name, Wave: 1, Op: c.Title(), Pos: c.Pos, Diff: c.Edit.Diff()})
+		}
+		n.tell(engine.Event{Kind: engine.EventNode, Node: name, State: engine.NodeDone})
+	}
+}
+
+func (n *night) failed(name string, state engine.NodeState, err *engine.Error) {
+	n.later(1500 * time.Millisecond)
+	err.Node = name
+	n.tell(engine.Event{Kind: engine.EventNode, Node: name, State: state, Err: err})
+}
+
+// first is after the first wave.
+func (n *night) first() {
+	n.begun()
+	n.wave(1)
+	n.ask("web-1", 1, 1, 1, 1)
+	n.answered("web-1", 1, rollout.Yes)
+	n.applying("web-1")
+	n.done("web-1")
+	n.gate(64)
+}
+
+// end ends the run.
+func (n *night) end(err *engine.Error, text string, next ...engine.Next) {
+	left := map[string]bool{}
+	for _, f := range fleet {
+		left[f] = true
+	}
+	for _, names := range n.states {
+		for _, name := range names {
+			delete(left, name)
+		}
+	}
+	for _, f := range fleet {
+		if left[f] {
+			n.states[engine.NodeUntried] = append(n.states[engine.NodeUntried], f)
+		}
+	}
+	n.tell(engine.Event{Kind: engine.EventEnd, Text: runID + ": " + text, Limits: theLimits, Used: engine.Used{engine.LimitNodes: 15, engine.LimitChanges: 23, engine.LimitFailures: 1}, States: n.states, Next: next})
+	n.Over(err)
+}
+
+var goOn = []engine.Next{{What: "go on with the nodes that are left", Command: "runbook resume " + runID}, {What: "take back what was done", Command: "runbook undo " + runID}}
+
+// scenes are moments of a run that somebody has to understand at once.
+var scenes = []struct {
+	name   string
+	play   func(*night)
+	with   func(*tui.Options)
+	colour bool
+}{
+	{name: "predicting", play: func(n *night) {
+		n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
+		n.planned(0, 9)
+	}},
+	{name: "asked", colour: true, play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+	}},
+	{name: "differs", colour: true, play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("edge-fra-1", 2, 5, 5, 1)
+	}},
+	{name: "elsewhere", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("down", "down", "y")
+	}},
+	{name: "typing", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("w", "5", "enter", "4")
+	}},
+	{name: "typing-undo", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("g", "r", "u", "n")
+	}},
+	{name: "applying", colour: true, play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.answered("web-2", 2, rollout.All)
+		n.applying("web-2", "web-3", "web-4", "web-5")
+		n.done("web-3", "web-2")
+		n.later(3 * time.Second)
+	}},
+	{name: "baking", play: func(n *night) {
+		n.first()
+		n.tell(engine.Event{Kind: engine.EventBake, For: engine.Duration(time.Minute), Text: "1m0s"})
+		n.gate(60, 52, 55, 49, 50)
+		n.later(17 * time.Second)
+	}},
+	{name: "gate-failed", colour: true, play: func(n *night) {
+		n.first()
+		n.tell(engine.Event{Kind: engine.EventBake, For: engine.Duration(time.Minute), Text: "1m0s"})
+		n.gate(60, 41, 22, 9)
+		gate := &engine.Error{Code: engine.GateFailed, Pos: "add_route.star:22:5", Op: "expect", Cause: "gate: Postgres has 3 of 100 connections left", Left: ""}
+		n.tell(engine.Event{Kind: engine.EventValue, Op: "gate", Text: "free connections", Value: ptr(3.0)}, engine.Event{Kind: engine.EventGate, Op: "gate", Err: gate})
+		n.end(gate, "1 done, 14 not tried", goOn...)
+	}},
+	{name: "limit-hit", play: func(n *night) {
+		n.plans["web-4"] = nodePlan("web-4")
+		n.plans["web-4"].Err = &engine.Error{Code: engine.LimitHit, Pos: "add_route.star:17:9", Op: "link.restart eth1", Node: "web-4", Left: engine.NothingChanged,
+			Cause: "this would be change 3 on the node, but limit changes_per_node = 2 (add_route.star:9:5)", Hint: "the lowest of the runbook's header, the policies and --limit holds"}
+		n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
+		n.planned(0, len(fleet))
+		n.tell(engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 4, 7)},
+			Used: engine.Used{engine.LimitChanges: 21, engine.LimitDuration: int64(3 * time.Second)}})
+		n.Over(&engine.Error{Code: engine.LimitHit, Cause: "refused; nothing changed on any node"})
+		n.Drawn()
+	}},
+	{name: "drift", colour: true, play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.answered("web-2", 2, rollout.Yes)
+		n.applying("web-2")
+		other := route("10.98.0.77")
+		e := &engine.Error{Code: engine.Differs, Pos: "add_route.star:14:19", Op: "route.add 10.20.0.0/16", Cause: "the node has drifted since it was planned", Left: engine.NothingChanged,
+			Drift: resource.Compare(resource.State{}, resource.Of(other)), Hint: "make a new plan"}
+		n.failed("web-2", engine.NodeFailed, e)
+		n.end(e, "1 done, 1 failed, 13 not tried", goOn...)
+		n.Drawn()
+		n.Press("d", "g", "down")
+	}},
+	{name: "node-lost", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.answered("web-2", 2, rollout.Yes)
+		n.applying("web-2")
+		n.tell(engine.Event{Kind: engine.EventChange, Node: "web-2", Wave: 2, Op: "route.add 10.20.0.0/16", Diff: n.plans["web-2"].Steps[0].Edit.Diff()})
+		n.failed("web-2", engine.NodeInDoubt, &engine.Error{Code: engine.Unreachable, Op: "link.restart eth1", Cause: "10.99.0.12:22: the connection was lost: i/o timeout",
+			Left: "changes that it may still hold: route.add 10.20.0.0/16, because they could not be put back: 10.99.0.12:22: no route to host"})
+		n.ask("web-3", 2, 2, 5, 3)
+		n.Press("up")
+	}},
+	{name: "undone", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("g", "r", "u", "n", "d", "o", "enter")
+		n.tell(engine.Event{Kind: engine.EventNode, Node: "web-1", State: engine.NodeUndoing},
+			engine.Event{Kind: engine.EventPutBack, Node: "web-1", Op: "route.add 10.20.0.0/16", Diff: resource.Compare(resource.Of(route("10.98.0.1")), resource.State{})},
+			engine.Event{Kind: engine.EventNode, Node: "web-1", State: engine.NodeUndone})
+	}},
+	{name: "finished", colour: true, play: func(n *night) {
+		n.first()
+		n.wave(2)
+		for i, name := range []string{"web-2", "web-3", "web-4", "web-5", "edge-fra-1"} {
+			n.ask(name, 2, i+1, 5, max(4-i, 1))
+			if name == "web-4" {
+				n.answered(name, 2, rollout.Skip)
+				n.tell(engine.Event{Kind: engine.EventNode, Node: name, State: engine.NodeSkipped})
+				continue
+			}
+			n.answered(name, 2, rollout.Yes)
+			n.applying(name)
+			n.done(name)
+		}
+		n.gate(60)
+		n.wave(3)
+		n.tell(engine.Event{Kind: engine.EventNode, Node: "db-primary", State: engine.NodeSame}, engine.Event{Kind: engine.EventNode, Node: "db-replica", State: engine.NodeSame})
+		rest := []string{"web-6", "web-7", "web-8", "web-9", "web-10", "edge-fra-2", "edge-ams-1"}
+		n.applying(rest...)
+		n.done(rest...)
+		n.gate(66)
+		n.end(nil, "12 done, 2 unchanged, 1 skipped")
+	}},
+	{name: "paused", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("p", "y")
+		n.answered("web-2", 2, rollout.Yes)
+		n.tell(engine.Event{Kind: engine.EventPaused})
+		n.later(time.Minute)
+	}},
+	{name: "pausing", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.answered("web-2", 2, rollout.All)
+		n.applying("web-2", "web-3", "web-4", "web-5")
+		n.Press("p")
+	}},
+	{name: "stopping", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.answered("web-2", 2, rollout.All)
+		n.applying("web-2", "web-3", "web-4", "web-5")
+		n.done("web-3")
+		n.Press("q")
+		n.tell(engine.Event{Kind: engine.EventStopping, Text: "web-2, web-4, web-5"})
+	}},
+	{name: "filter", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("/", "e", "d", "g", "e")
+	}},
+	{name: "help", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("?")
+	}},
+	{name: "output", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("g", "d")
+	}},
+	{name: "facts", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.Press("g", "d", "d", "tab")
+	}},
+	{name: "suspending", play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.ask("web-2", 2, 1, 5, 4)
+		n.answered("web-2", 2, rollout.All)
+		n.applying("web-2", "web-3")
+		n.Press("ctrl+z")
+	}},
+	{name: "watched", with: func(o *tui.Options) { o.Stop, o.Controls, o.ReadOnly = nil, nil, true }, play: func(n *night) {
+		n.first()
+		n.wave(2)
+		n.tell(engine.Event{Kind: engine.EventQuestion, Node: "web-2", Wave: 2, Nodes: 4, Text: "node 1 of 5"})
+		n.Drawn()
+		n.Press("y")
+	}},
+}
+
+// sizes are those at which every scene has to be good.
+var sizes = [][2]int{{80, 24}, {120, 40}, {200, 50}}
+
+func TestScreens(t *testing.T) {
+	if err := os.MkdirAll("testdata/screen", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, sc := range scenes {
+		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
+			var plain, colour strings.Builder
+			for _, size := range sizes {
+				for _, s := range []tui.Style{{}, {Colour: true}} {
+					n := newNight(size[0], size[1], s, sc.with)
+					n.Drawn()
+					sc.play(n)
+					lines := n.Draw()
+					fits(t, lines, size[0], size[1])
+					b := &plain
+					if s.Colour {
+						b = &colour
+					}
+					if !s.Colour || sc.colour && size[0] == 80 {
+						fmt.Fprintf(b, "-- %s, %dx%d --\n", sc.name, size[0], size[1])
+						for _, l := range lines {
+							b.WriteString(strings.TrimRight(l, " ") + "\n")
+						}
+					}
+				}
+			}
+			golden(t, filepath.Join("screen", sc.name+".text"), plain.String())
+			if sc.colour {
+				golden(t, filepath.Join("screen", sc.name+".colour"), colour.String())
+			}
+		})
+	}
+}
+
+// fits wants lines to be as wide and as many as the terminal is.
+func fits(t *testing.T, lines []string, width, height int) {
+	t.Helper()
+	if len(lines) != height {
+		t.Errorf("%dx%d: %d lines", width, height, len(lines))
+	}
+	for i, l := range lines {
+		if w := ansi.StringWidth(l); w != width || w != ansi.StringWidthWc(l) {
+			t.Errorf("%dx%d: line %d has %d columns: %q", width, height, i, w, l)
+		}
+	}
+}
