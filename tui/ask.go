@@ -35,7 +35,7 @@ func (v *view) asks() (text, colour string) {
 	case v.result != nil:
 		return v.ending(), strong
 	case n != nil && v.at == n:
-		return fmt.Sprintf("apply to %s?   y apply, s skip", n.name) + v.alike(), strong + yellow
+		return fmt.Sprintf("apply to %s?  y yes  s skip", n.name) + v.alike(), strong + yellow
 	case n != nil:
 		return fmt.Sprintf("%s is asked about: enter goes there", n.name), strong + yellow
 	}
@@ -45,15 +45,19 @@ func (v *view) asks() (text, colour string) {
 // alike is what w is for.
 func (v *view) alike() string {
 	if n := v.asking.q.Alike; n > 1 {
-		return fmt.Sprintf(", w this and the %d alike that are left of wave %d", n-1, v.asking.q.Wave)
+		return fmt.Sprintf("  w all %d alike in wave %d", n, v.asking.q.Wave)
 	}
 	return ""
 }
 
 // ending is how the run ended, in short.
 func (v *view) ending() string {
-	if v.result.err != nil && v.result.err.Cause != "" {
-		return "ended: " + v.result.err.Cause
+	e := v.result.err
+	if n := v.board.refused(); n != nil && v.board.end == nil {
+		e = n.plan.Err
+	}
+	if e != nil && e.Cause != "" {
+		return "ended: " + strings.SplitN(e.Cause, "\n", 2)[0]
 	}
 	return "the run is over"
 }
@@ -79,13 +83,25 @@ func (v *view) goesOn() string {
 	case b.pace.node != "":
 		return fmt.Sprintf("%s waits %s, for limit changes_per_minute", b.pace.node, seconds(b.pace.until.Sub(v.now())+time.Second-1))
 	case len(b.hand) > 0:
-		return count(len(b.hand), "node") + " in hand"
+		return v.inHand()
 	case len(b.back) > 0:
 		return count(len(b.back), "node") + " being taken back"
 	case !b.bake.IsZero():
 		return fmt.Sprintf("baking: the next wave begins in %s", seconds(b.bake.Sub(v.now())+time.Second-1))
 	}
 	return ""
+}
+
+// inHand is the nodes that are being changed, and for how long.
+func (v *view) inHand() string {
+	var parts []string
+	for _, h := range v.board.hand[:min(len(v.board.hand), 3)] {
+		parts = append(parts, h.node+" "+seconds(v.now().Sub(h.began)))
+	}
+	if more := len(v.board.hand) - len(parts); more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return "in hand: " + strings.Join(parts, ", ")
 }
 
 // says is what is to be said beside: about the last key, the question, or the run.
@@ -108,7 +124,7 @@ func (v *view) says() (text, colour string) {
 		return "! " + v.differs(n), yellow
 	case n != nil:
 		q := v.asking.q
-		return fmt.Sprintf("node %d of the %d of wave %d that are asked about", q.Nth, q.Of, q.Wave), dim
+		return fmt.Sprintf("node %d of the %d that are asked about in wave %d", q.Nth, q.Of, q.Wave), dim
 	}
 	return "", ""
 }
@@ -129,14 +145,14 @@ func (v *view) differs(n *nodeSeen) string {
 
 // next is what can be done after the run.
 func (v *view) next() string {
-	if v.board.end == nil {
+	if v.board.end == nil || len(v.board.end.Next) == 0 {
 		return "q or enter leaves"
 	}
 	var parts []string
 	for _, n := range v.board.end.Next {
 		parts = append(parts, n.Command)
 	}
-	return strings.Join(append(parts, "q or enter leaves"), "   ")
+	return strings.Join(parts, "   ")
 }
 
 // hints is which keys do something now, the most important first.
@@ -150,6 +166,7 @@ func (v *view) hints() string {
 	free := v.typed == nil && !v.filtering
 	drives := v.opts.Controls != nil && !v.opts.ReadOnly && v.result == nil
 	here := v.asking != nil && v.asked() == v.at
+	add(!free, "enter")
 	add(!free, "esc leaves")
 	add(free && here, "y apply")
 	add(free && here, "s skip")
@@ -159,9 +176,16 @@ func (v *view) hints() string {
 	add(free && drives, map[bool]string{false: "p pause", true: "p go on"}[v.wants])
 	add(free && v.result == nil && v.opts.Stop != nil, "q stop")
 	add(free && (v.result != nil || v.opts.Stop == nil), "q leave")
-	add(free, "d "+tabNames[v.nextTab()])
-	add(free, "tab pane")
-	add(free, "/ filter")
 	add(free, "? help")
-	return newStrip(v.width, v.style).add(dim, strings.Join(keys, "  ")).String()
+	add(free, "d "+tabNames[v.nextTab()])
+	add(free, "/ filter")
+	add(free, "tab pane")
+	line := ""
+	for _, k := range keys {
+		if len(line)+len(k) > v.width {
+			break
+		}
+		line += k + "  "
+	}
+	return newStrip(v.width, v.style).add(dim, strings.TrimRight(line, " ")).String()
 }

@@ -342,6 +342,8 @@ func logged(e engine.Event) bool {
 	switch e.Kind {
 	case engine.EventChange, engine.EventUnchanged, engine.EventConfirmed:
 		return false
+	case engine.EventGate:
+		return e.Err != nil
 	case engine.EventNode:
 		return e.State != engine.NodeApplying && e.State != engine.NodeUndoing && e.State != engine.NodeSame
 	}
@@ -448,5 +450,14 @@ func (b *board) moves() bool {
 	return b.end == nil && (!b.spent.since.IsZero() || len(b.hand) > 0 || b.pace.node != "" || !b.bake.IsZero() && !b.paused)
 }
 
-// undoings is how many nodes are being taken back.
-func (b *board) undoings() int { return len(b.back) }
+// refused is the first node that could not be predicted, or nil.
+func (b *board) refused() *nodeSeen {
+	for _, w := range b.inOrder() {
+		for _, n := range w.nodes {
+			if n.plan != nil && n.plan.Err != nil {
+				return n
+			}
+		}
+	}
+	return nil
+}

@@ -118,17 +118,13 @@ func (v *view) detailLines(width int) []coloured {
 
 // diff is what a node gets, what that cuts and needs; first of all why it failed, if it did.
 func (v *view) diff(n *nodeSeen) []coloured {
-	place := v.placeOf(n)
-	if s := v.stateOf(n); s != "" {
-		place += ", " + s
-	}
-	out := []coloured{{dim, place}}
+	var out []coloured
 	if n.err != nil && n.state != "" {
 		out = append(out, errorLines(n.err)...)
 		out = append(out, coloured{})
 	}
 	if n.state == engine.NodeUndone {
-		out = append(out, coloured{"", "taken back: it holds what it held before the run"})
+		out = append(out, coloured{"", "taken back: it holds what it held before; it had got"})
 	}
 	if n.group != nil && n.group.odd {
 		out = append(out, coloured{yellow, "! " + v.differs(n)})
@@ -142,11 +138,11 @@ func (v *view) diff(n *nodeSeen) []coloured {
 	return append(out, v.needs(n.plan)...)
 }
 
-// errorLines is an error, the first line of which is in red.
+// errorLines is an error, the first line of which is in red, and a drift in it as a diff is.
 func errorLines(e *engine.Error) []coloured {
 	var out []coloured
 	for i, l := range strings.Split(e.Error(), "\n") {
-		c := coloured{"", l}
+		c := coloured{bySign(strings.TrimSpace(l)), l}
 		if i == 0 {
 			c.colour = red
 		}
@@ -158,25 +154,14 @@ func errorLines(e *engine.Error) []coloured {
 // needs is what a plan takes of the limits.
 func (v *view) needs(p *engine.NodePlan) []coloured {
 	changes := p.Changes()
-	if len(changes) == 0 {
+	if len(changes) == 0 || !v.board.begun {
 		return nil
 	}
-	what := count(len(changes), "change")
-	if v.board.begun {
-		what = fmt.Sprintf("%d of %d changes_per_node", len(changes), v.board.limits.N(engine.LimitChangesPerNode))
+	text := fmt.Sprintf("needs of its limits: changes_per_node %d/%d", len(changes), v.board.limits.N(engine.LimitChangesPerNode))
+	if slices.ContainsFunc(changes, func(c engine.PlannedChange) bool { return c.Edit.Disrupts != "" }) {
+		text += fmt.Sprintf(", disruptive 1/%d", v.board.limits.N(engine.LimitDisruptive))
 	}
-	out := []coloured{{}, {dim, "needs " + what}}
-	for _, c := range changes {
-		if c.Edit.Disrupts == "" {
-			continue
-		}
-		text := "disrupts " + string(c.Edit.Disrupts)
-		if v.board.begun {
-			text += fmt.Sprintf(", as %s may be at the same time", count(v.board.limits.N(engine.LimitDisruptive), "node"))
-		}
-		out = append(out, coloured{dim, text})
-	}
-	return out
+	return []coloured{{}, {dim, text}}
 }
 
 // facts is what is known of a node besides.
@@ -218,10 +203,23 @@ func (v *view) resultLines() []coloured {
 		out = append(errorLines(v.result.err), coloured{})
 	}
 	if v.board.end == nil {
-		return append(out, coloured{"", "nothing has changed on any node"})
+		return append(out, v.refusals()...)
 	}
 	for _, l := range endLines(*v.board.end, v.board.why, Style{}) {
 		out = append(out, coloured{"", l})
+	}
+	return out
+}
+
+// refusals is why nodes could not be predicted, which refused the run.
+func (v *view) refusals() []coloured {
+	var out []coloured
+	for _, w := range v.board.inOrder() {
+		for _, n := range w.nodes {
+			if n.plan != nil && n.plan.Err != nil {
+				out = append(append(out, errorLines(n.plan.Err)...), coloured{})
+			}
+		}
 	}
 	return out
 }

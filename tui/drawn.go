@@ -54,9 +54,12 @@ func (v *view) reported() tea.Cmd {
 		p.second = true
 		return v.request()
 	}
-	p.drawn = true
+	v.believe()
 	return nil
 }
+
+// believe lets keys count.
+func (v *view) believe() { v.proof.drawn, v.opened = true, true }
 
 // late is called when the terminal should have reported.
 func (v *view) late(nth int) tea.Cmd {
@@ -68,7 +71,7 @@ func (v *view) late(nth int) tea.Cmd {
 		p.got = p.sent
 		return v.prove()
 	}
-	p.drawn = true
+	v.believe()
 	return nil
 }
 

@@ -15,24 +15,24 @@ import (
 // This file is what the keys do. Those that decide something, y, s, w and r, do so about one node
 // and where it is to be seen; for many nodes, or to take something back, more has to be typed than a key.
 
-// helpLines is what ? shows.
+// helpLines is what ? shows: as many as the least terminal has room for.
 var helpLines = []string{
-	"y        apply to the node that is asked about",
-	"s        skip it: it stays as it is",
-	"w        apply to all of its wave that get the same; it asks how many they are",
-	"r        take back what this run did to the node under the cursor",
-	"p        pause: no other node starts; p again goes on",
-	"q, ^C    stop: nodes in hand are finished; again: they are put back",
-	"^Z       pause, wait for the nodes in hand, and suspend; fg goes on",
-	"enter    go to the node that is asked about",
-	"d        the node's diff, output, facts",
-	"/        show some nodes only: by name, state, group, or differs",
-	"tab      the next pane: fleet, node, log",
-	"up down j k PgUp PgDn g G     move, or scroll",
+	"y      apply to the node that is asked about",
+	"s      skip it: it stays as it is",
+	"w      apply to all alike in its wave; asks for their number",
+	"r      take back the node under the cursor; asks for a word",
+	"p      pause: no other node starts; again: go on",
+	"q ^C   stop: finish nodes in hand; again: put them back",
+	"^Z     pause, finish nodes in hand, suspend; fg goes on",
+	"enter  go to the node that is asked about",
+	"d      its diff, output, facts",
+	"/      filter: name, state, group, or the word differs",
+	"tab    the next pane: fleet, node, log",
+	"up down j k PgUp PgDn g G    move, or scroll",
 }
 
 // watchedHelp is for who cannot decide anything.
-var watchedHelp = append([]string{"q, ^C    leave; the run goes on without this view"}, helpLines[8:]...)
+var watchedHelp = append([]string{"q ^C   leave; the run goes on without this view"}, helpLines[8:]...)
 
 // key does what a key is for.
 func (v *view) key(k string) tea.Cmd {
@@ -40,7 +40,7 @@ func (v *view) key(k string) tea.Cmd {
 	if k == "ctrl+c" {
 		return v.stop(false)
 	}
-	if !v.seen() {
+	if !v.opened {
 		return nil
 	}
 	v.note = ""
@@ -81,9 +81,6 @@ func (v *view) key(k string) tea.Cmd {
 	}
 	return nil
 }
-
-// seen reports whether what is shown has been drawn: the first frame, and a question with it.
-func (v *view) seen() bool { return v.proof.drawn }
 
 // moved moves the cursor, or scrolls, if k is for that.
 func (v *view) moved(k string) bool {
@@ -126,7 +123,7 @@ func (v *view) enter() tea.Cmd {
 	n := v.asked()
 	switch {
 	case v.result != nil:
-		return tea.Quit
+		return v.leave()
 	case n == nil:
 		return nil
 	case !v.goTo(n): // it is filtered away
@@ -215,6 +212,8 @@ func (v *view) decide(k string, again bool) tea.Cmd {
 func (v *view) answerFor(k string) tea.Cmd {
 	n := v.asked()
 	switch {
+	case n != nil && !v.proof.drawn: // it was pressed before
+		return nil
 	case n == nil && v.board.question != nil:
 		v.note = "the question is answered where the run is driven"
 		return nil
@@ -289,11 +288,19 @@ func (v *view) pause() {
 	v.opts.Controls.Pause(v.wants)
 }
 
+// leave ends the screen, where that has been drawn which is left.
+func (v *view) leave() tea.Cmd {
+	if !v.proof.drawn {
+		return nil
+	}
+	return tea.Quit
+}
+
 // stop stops the run, or leaves it where it is only watched or over. What is held down stops it once.
 func (v *view) stop(again bool) tea.Cmd {
 	switch {
 	case v.result != nil || v.opts.Stop == nil:
-		return tea.Quit
+		return v.leave()
 	case again && v.stops > 0:
 		v.note = "q was pressed just now; once more puts back what is in hand"
 	default:

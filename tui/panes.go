@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ type sizes struct {
 
 func (v *view) sizes() sizes {
 	left := min(max(v.width*2/5, 28), 64)
-	lower := min(max(v.height/4, 3), 14)
+	lower := min(max(v.height*3/10, 3), 14)
 	return sizes{left: left, right: v.width - left - 1, body: v.height - lower - 5, lower: lower}
 }
 
@@ -38,12 +39,12 @@ func (v *view) draw() []string {
 	size := v.sizes()
 	out := []string{v.title()}
 	if v.helped {
-		out = append(out, v.help(size.body)...)
-	} else {
-		fleet, node := v.fleet(size), v.node(size)
-		for i := range size.body {
-			out = append(out, fleet[i]+v.style.wrap(dim, "│")+node[i])
-		}
+		v.input.Y = 0
+		return append(out, v.help(v.height-1)...)
+	}
+	fleet, node := v.fleet(size), v.node(size)
+	for i := range size.body {
+		out = append(out, fleet[i]+v.style.wrap(dim, "│")+node[i])
 	}
 	out = append(out, v.style.wrap(dim, strings.Repeat("─", v.width)))
 	out = append(out, v.below(size)...)
@@ -87,13 +88,11 @@ func (v *view) status() (text, colour string) {
 func (v *view) title() string {
 	status, colour := v.status()
 	t := newStrip(v.width, v.style).add(strong+colour, status).add("", "  ")
-	end := "  " + v.board.run
-	room := t.room - ansi.StringWidth(cells(end))
-	if v.board.run == "" || room < 10 {
+	if v.board.run == "" || v.width < 100 {
 		return t.add("", v.opts.Title).String()
 	}
-	t.add("", ansi.Truncate(cells(v.opts.Title), room, "…"))
-	return t.right(dim, end).String()
+	t.add("", ansi.Truncate(cells(v.opts.Title), max(t.room-len(v.board.run)-2, 0), "…"))
+	return t.right(dim, v.board.run).String()
 }
 
 // heading is the title of a pane, in brackets where the keys move in it.
@@ -203,14 +202,13 @@ func (v *view) waveRow(t *strip, w *waveSeen) string {
 			ended++
 		}
 	}
-	text := fmt.Sprintf("%d/%d through", ended, w.todo)
 	if failed > 0 {
-		text = fmt.Sprintf("%d failed, ", failed) + text
+		return t.right(red, fmt.Sprintf("%d failed, %d/%d", failed, ended, w.todo)).String()
 	}
-	return t.right("", text).String()
+	return t.right("", fmt.Sprintf("%d/%d through", ended, w.todo)).String()
 }
 
-// help is what ? shows, in the place of the fleet and the node.
+// help is what ? shows, in the place of all but the title.
 func (v *view) help(height int) []string {
 	lines := helpLines
 	if v.opts.Stop == nil {
@@ -220,9 +218,9 @@ func (v *view) help(height int) []string {
 	for i := range height {
 		t := newStrip(v.width, v.style)
 		switch {
-		case i < len(lines) && i < height:
+		case i < len(lines):
 			t.add("", " "+lines[i])
-		case i == len(lines)+1:
+		case i == height-1:
 			t.add(dim, " any key leaves this")
 		}
 		out = append(out, t.String())
@@ -230,28 +228,29 @@ func (v *view) help(height int) []string {
 	return out
 }
 
+// beside is from which width on the log stands beside what else is below.
+const beside = 110
+
 // below is how far the run is, its budgets, what its gates have seen, and the log.
 func (v *view) below(size sizes) []string {
-	width, log := v.width, []string(nil)
-	if v.width >= 110 { // side by side
-		width = v.width/2 - 1
-		log = v.logLines(v.width-width-1, size.lower)
+	width, log := v.width, 2
+	if v.width >= beside {
+		width, log = max(v.width/2, 61), 0
+	} else if size.lower < 6 {
+		log = 1
 	}
 	out := []string{v.stage(width), v.budgets(width)}
-	room := size.lower - len(out)
 	gates := v.gateLines(width)
-	if log == nil && room > 1 {
-		room-- // for the log
-	}
-	out = append(out, gates[:min(len(gates), room)]...)
-	if log == nil {
+	out = append(out, gates[:min(len(gates), max(size.lower-len(out)-log, 0))]...)
+	if v.width < beside {
 		return append(out, v.logLines(width, size.lower-len(out))...)
 	}
-	for len(out) < size.lower {
-		out = append(out, newStrip(width, v.style).String())
-	}
-	for i := range out {
-		out[i] += v.style.wrap(dim, "│") + log[i]
+	lines := v.logLines(v.width-width-1, size.lower)
+	for i := range lines {
+		if i == len(out) {
+			out = append(out, newStrip(width, v.style).String())
+		}
+		out[i] += v.style.wrap(dim, "│") + lines[i]
 	}
 	return out
 }
@@ -268,6 +267,8 @@ func (v *view) stage(width int) string {
 		return t.raw(bar, ansi.StringWidth(bar)).String()
 	case b.predicting.Kind == "":
 		return t.String()
+	case v.result != nil:
+		return t.add(strong, "nothing has changed on any node").String()
 	case b.begun:
 		return t.add("", fmt.Sprintf("%s predicted; nothing has changed yet", count(b.predicted, "node"))).String()
 	}
@@ -284,43 +285,60 @@ func (v *view) budgets(width int) string {
 	if !b.begun {
 		return t.add(dim, "nothing changes before every node is predicted").String()
 	}
-	type budget struct {
-		name    string
-		n, of   int
-		text    string
-		colours [2]string
-	}
 	limit, spent := b.limits.Duration(), b.spent.read(v.now())
+	changes, most := int(b.used[engine.LimitChanges]), b.limits.N(engine.LimitChanges)
 	all := []budget{
-		{name: "failures", n: b.failed, of: b.outlook.Failures, text: fmt.Sprintf("%d/%d", b.failed, b.outlook.Failures)},
-		{name: "changes", n: int(b.used[engine.LimitChanges]), of: b.limits.N(engine.LimitChanges), text: fmt.Sprintf("%d made, %d/%d", b.made, b.used[engine.LimitChanges], b.limits.N(engine.LimitChanges))},
-		{name: "time", n: int(spent / time.Second), of: int(limit / time.Second), text: seconds(spent) + "/" + seconds(limit)},
+		{"failures", b.failed, b.outlook.Failures, fmt.Sprintf("%d/%d", b.failed, b.outlook.Failures)},
+		{"changes", changes, most, fmt.Sprintf("%d/%d (%d made)", changes, most, b.made)},
+		{"time", int(spent / time.Second), int(limit / time.Second), seconds(spent) + "/" + whole(limit)},
 	}
-	columns := min(max((width-len("failures  changes  time ")-20-25)/3, 4), 20)
-	for i, x := range all {
-		if i > 0 {
-			t.add("", "  ")
-		}
+	texts := 0
+	for _, x := range all {
+		texts += len(x.name) + len(x.text) + 4
+	}
+	columns := min(max((width-texts)/len(all), 3), 20)
+	for _, x := range all {
 		colour := green
 		if x.n > 0 && x.n*10 >= x.of*8 {
 			colour = red
 		}
-		t.add("", x.name+" ").raw(gauge(x.n, max(x.of, 1), columns, colour, v.style), columns).add("", " "+x.text)
+		t.add("", x.name+" ").raw(gauge(x.n, max(x.of, 1), columns, colour, v.style), columns).add("", " "+x.text+"  ")
 	}
 	return t.String()
 }
 
-// gateLines is what the hooks have seen of the fleet: how they ended, and numbers over time.
+// budget is how much of what a run may use is used.
+type budget struct {
+	name  string
+	n, of int
+	text  string
+}
+
+// whole is a time of whole minutes without its seconds.
+func whole(d time.Duration) string {
+	if s := d.String(); d >= time.Minute {
+		return strings.TrimSuffix(strings.TrimSuffix(s, "m0s")+"m", "0mm")
+	}
+	return d.String()
+}
+
+// gateLines is what the hooks have seen of the fleet, the last that looked first: how they ended, and numbers over time.
 func (v *view) gateLines(width int) []string {
 	var out []string
-	for _, g := range v.board.looks {
-		t := newStrip(width, v.style)
+	looks := slices.Clone(v.board.looks)
+	slices.SortStableFunc(looks, func(x, y *gateSeen) int { return y.at.Compare(x.at) })
+	passed := newStrip(width, v.style)
+	for _, g := range looks {
 		if g.err != nil {
-			t.add(red+strong, g.hook+" NOT PASSED").add(red, "  "+g.err.Cause)
+			out = append(out, newStrip(width, v.style).add(red+strong, g.hook+" NOT PASSED").add(red, "  "+g.err.Cause).String())
 		} else {
-			t.add("", g.hook+" passed").add(dim, fmt.Sprintf("  %s, %s", g.at.Local().Format(time.TimeOnly), count(g.looks, "look")))
+			passed.add("", g.hook+" passed").add(dim, fmt.Sprintf(" %s, %s   ", g.at.Local().Format(time.TimeOnly), count(g.looks, "look")))
 		}
-		out = append(out, t.String())
+	}
+	if len(out) < len(looks) {
+		out = append(out, passed.String())
+	}
+	for _, g := range looks {
 		for _, s := range v.board.numbers {
 			if s.hook == g.hook {
 				out = append(out, v.numbers(s, width))
@@ -331,14 +349,9 @@ func (v *view) gateLines(width int) []string {
 }
 
 func (v *view) numbers(s *series, width int) string {
-	low, high := s.points[0], s.points[0]
-	for _, p := range s.points {
-		low, high = min(low, p), max(high, p)
-	}
 	t := newStrip(width, v.style)
-	name := ansi.Truncate(cells(s.name), width/3, "…")
-	t.add("", "  "+name+" ").add(strong, number(s.points[len(s.points)-1])).add("", "  ")
-	ends := fmt.Sprintf("  %s to %s", number(low), number(high))
+	t.add("", " "+ansi.Truncate(cells(s.name), width/3, "…")+" ").add(strong, number(s.points[len(s.points)-1])).add("", "  ")
+	ends := fmt.Sprintf("  %s to %s", number(slices.Min(s.points)), number(slices.Max(s.points)))
 	return t.add("", sparkline(s.points, min(max(t.room-len(ends), 0), 60))).add(dim, ends).String()
 }
 

@@ -26,7 +26,7 @@ type Options struct {
 	In, Out *os.File // the terminal
 	Title   string   // what is run: "add_route.star dst=10.20.0.0/16"
 	// Controls pause the run and take nodes back; nil: nobody can from here.
-	Controls *rollout.Controls
+	Controls Controls
 	// Stop is called for each q and Ctrl-C, and says what the run does then; nil: they leave
 	// the screen, and the run goes on without it.
 	Stop func() (says string)
@@ -34,6 +34,12 @@ type Options struct {
 	ReadOnly bool
 	// Lost is called once where the terminal has gone away.
 	Lost func()
+}
+
+// Controls steer a run: see [rollout.Controls].
+type Controls interface {
+	Pause(paused bool)
+	Undo(node string) bool
 }
 
 // Screen shows a run on all of a terminal, and asks there.
@@ -165,7 +171,7 @@ func (s *Screen) finish(r *result) {
 		}
 		signal.Stop(s.told)
 	}
-	io.WriteString(s.opts.Out, s.keep) //nolint:errcheck // a terminal that has gone away
+	io.WriteString(s.opts.Out, s.keep)        //nolint:errcheck // a terminal that has gone away
 	for _, t := range s.inbox.take().events { // that came after the screen was gone
 		s.view.board.take(t.event, t.does)
 	}

@@ -26,7 +26,17 @@ type night struct {
 	at     time.Time
 	plans  map[string]*engine.NodePlan
 	stops  int
+	paused bool
+	undone []string
 	states map[engine.NodeState][]string
+}
+
+// Pause and Undo are those of the run.
+func (n *night) Pause(paused bool) { n.paused = paused }
+
+func (n *night) Undo(node string) bool {
+	n.undone = append(n.undone, node)
+	return true
 }
 
 const runID = "20261123-204455-k3f"
@@ -38,7 +48,7 @@ var waveEnds = []int{1, 6, 15}
 
 func newNight(width, height int, s tui.Style, change func(*tui.Options)) *night {
 	n := &night{at: start, plans: map[string]*engine.NodePlan{}, states: map[engine.NodeState][]string{}}
-	o := tui.Options{Title: "run add_route.star dst=10.20.0.0/16 via=10.98.0.1 dev=eth1 restart=true", Controls: &rollout.Controls{}, Stop: func() string {
+	o := tui.Options{Title: "run add_route.star dst=10.20.0.0/16 via=10.98.0.1 dev=eth1 restart=true", Controls: n, Stop: func() string {
 		n.stops++
 		return map[bool]string{true: "it stops after the changes in flight; once more puts back what is in hand", false: "it stops, and puts back what is in hand"}[n.stops == 1]
 	}}
@@ -407,6 +417,17 @@ var scenes = []struct {
 		n.answered("web-2", 2, rollout.All)
 		n.applying("web-2", "web-3")
 		n.Press("ctrl+z")
+	}},
+	{name: "unasked", with: func(o *tui.Options) { o.ReadOnly = true }, play: func(n *night) {
+		n.begun()
+		n.wave(1)
+		n.applying("web-1")
+		n.done("web-1")
+		n.wave(2)
+		n.applying("web-2", "web-3", "web-4", "web-5", "edge-fra-1")
+		n.done("web-3")
+		n.tell(engine.Event{Kind: engine.EventPace, Node: "edge-fra-1", For: engine.Duration(20 * time.Second), Text: "20s"})
+		n.later(3 * time.Second)
 	}},
 	{name: "watched", with: func(o *tui.Options) { o.Stop, o.Controls, o.ReadOnly = nil, nil, true }, play: func(n *night) {
 		n.first()

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
@@ -113,10 +114,7 @@ func sparkline(points []float64, columns int) string {
 	if len(points) == 0 {
 		return ""
 	}
-	low, high := points[0], points[0]
-	for _, p := range points {
-		low, high = min(low, p), max(high, p)
-	}
+	low, high := slices.Min(points), slices.Max(points)
 	var b strings.Builder
 	for _, p := range points {
 		i := 0

@@ -82,6 +82,7 @@ type view struct {
 	suspends  *suspension
 	result    *result
 	proof     proof
+	opened    bool // the first frame has been drawn
 	keys      heard
 
 	frame   string
@@ -228,6 +229,9 @@ func (v *view) finish(r *result) tea.Cmd {
 		return tea.Quit
 	}
 	v.tab, v.down = tabResult, 0
+	if n := v.board.refused(); n != nil && v.board.end == nil {
+		v.goTo(n)
+	}
 	return v.prove()
 }
 
