@@ -33,8 +33,7 @@ func (v *view) prove() tea.Cmd {
 	p := &v.proof
 	p.drawn, p.second = false, false
 	p.nth++
-	nth := p.nth
-	return tea.Batch(v.request(), tea.Tick(reportWithin, func(time.Time) tea.Msg { return lateMsg{nth} }))
+	return tea.Batch(v.request(), v.after(reportWithin, lateMsg{p.nth}))
 }
 
 func (v *view) request() tea.Cmd {
@@ -46,7 +45,7 @@ func (v *view) request() tea.Cmd {
 // reported takes a report of the terminal.
 func (v *view) reported() tea.Cmd {
 	p := &v.proof
-	p.got, p.answers = p.got+1, true
+	p.got, p.answers = min(p.got+1, p.sent), true // shift+F3 looks the same
 	switch {
 	case p.drawn || p.got < p.need:
 		return nil

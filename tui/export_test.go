@@ -1,7 +1,6 @@
 package tui
 
 import (
-	"os"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -27,21 +26,23 @@ var (
 
 // Scene is a screen without a terminal.
 type Scene struct {
-	view  *view
-	box   *inbox
-	Now   time.Time
-	Quits bool
+	view     *view
+	box      *inbox
+	Now      time.Time
+	Quits    bool
+	Suspends int
 }
 
 // NewScene returns the screen of a run of which nothing is known yet.
 func NewScene(o Options, width, height int, s Style) *Scene {
 	x := &Scene{box: &inbox{}}
 	x.view = newView(o, s, func() time.Time { return x.Now }, x.box)
+	x.view.after = func(time.Duration, tea.Msg) tea.Cmd { return nil }
 	x.send(tea.WindowSizeMsg{Width: width, Height: height})
 	return x
 }
 
-// send has the view take a message, and those that it sends itself but for what takes time. A cursor is not reported.
+// send has the view take a message. No time passes, and no cursor is reported.
 func (x *Scene) send(msg tea.Msg) {
 	_, cmd := x.view.Update(msg)
 	x.does(cmd)
@@ -51,21 +52,20 @@ func (x *Scene) does(cmd tea.Cmd) {
 	if cmd == nil {
 		return
 	}
-	done := make(chan tea.Msg, 1)
-	go func() { done <- cmd() }()
-	select {
-	case msg := <-done:
-		switch msg := msg.(type) {
-		case tea.BatchMsg:
-			for _, c := range msg {
-				x.does(c)
-			}
-		case tea.QuitMsg:
-			x.Quits = true
+	switch msg := cmd().(type) {
+	case tea.BatchMsg:
+		for _, c := range msg {
+			x.does(c)
 		}
-	case <-time.After(50 * time.Millisecond): // a tick
+	case tea.QuitMsg:
+		x.Quits = true
+	case tea.SuspendMsg:
+		x.Suspends++
 	}
 }
+
+// Resume goes on after a suspension.
+func (x *Scene) Resume() { x.send(tea.ResumeMsg{}) }
 
 // Tell has the run tell of events.
 func (x *Scene) Tell(events ...engine.Event) {
@@ -104,7 +104,7 @@ func (x *Scene) Over(err *engine.Error) {
 func (x *Scene) Report() { x.send(tea.CursorPositionMsg{}) }
 
 func (x *Scene) Drawn() {
-	for range 10 {
+	for !x.view.proof.drawn {
 		x.Report()
 	}
 }
@@ -142,9 +142,3 @@ func (x *Scene) Draw() []string { return x.view.draw() }
 
 // Frame is the screen as the terminal gets it.
 func (x *Scene) Frame() string { return x.view.View().Content }
-
-// NewScreenOn is a screen on pipes in place of a terminal's two ends.
-func NewScreenOn(in, out *os.File, o Options) *Screen {
-	o.In, o.Out = in, out
-	return NewScreen(o)
-}

@@ -107,8 +107,10 @@ func (v *view) moved(k string) bool {
 
 // turn shows the next side of a node.
 func (v *view) turn() tea.Cmd {
-	v.tab, v.down = v.nextTab(), 0
-	return v.anew()
+	if v.tab, v.down = v.nextTab(), 0; v.tab == tabDiff {
+		return v.anew()
+	}
+	return nil
 }
 
 // anew is for what brings the diff that is asked about before the eyes: answers count once that is drawn.
@@ -124,7 +126,7 @@ func (v *view) enter() tea.Cmd {
 	switch {
 	case v.result != nil:
 		return v.leave()
-	case n == nil:
+	case n == nil || n == v.at && v.tab == tabDiff:
 		return nil
 	case !v.goTo(n): // it is filtered away
 		v.tells = ""

@@ -235,7 +235,7 @@ const beside = 110
 func (v *view) below(size sizes) []string {
 	width, log := v.width, 2
 	if v.width >= beside {
-		width, log = max(v.width/2, 61), 0
+		width, log = max(v.width/2, 70), 0
 	} else if size.lower < 6 {
 		log = 1
 	}

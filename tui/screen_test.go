@@ -223,6 +223,7 @@ func (n *night) end(err *engine.Error, text string, next ...engine.Next) {
 		}
 	}
 	n.tell(engine.Event{Kind: engine.EventEnd, Text: runID + ": " + text, Limits: theLimits, Used: engine.Used{engine.LimitNodes: 15, engine.LimitChanges: 23, engine.LimitFailures: 1}, States: n.states, Next: next})
+	n.TakenBack()
 	n.Over(err)
 }
 

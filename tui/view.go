@@ -56,6 +56,7 @@ type view struct {
 	opts   Options
 	style  Style
 	now    func() time.Time
+	after  func(time.Duration, tea.Msg) tea.Cmd
 	inbox  *inbox
 	width  int
 	height int
@@ -111,7 +112,10 @@ type typed struct {
 type result struct{ err *engine.Error }
 
 func newView(o Options, s Style, now func() time.Time, in *inbox) *view {
-	return &view{board: newBoard(), opts: o, style: s, now: now, inbox: in, dirty: true, width: 80, height: 24}
+	after := func(d time.Duration, msg tea.Msg) tea.Cmd {
+		return tea.Tick(d, func(time.Time) tea.Msg { return msg })
+	}
+	return &view{board: newBoard(), opts: o, style: s, now: now, after: after, inbox: in, dirty: true, width: 80, height: 24}
 }
 
 // The messages of the program to itself.
@@ -168,7 +172,7 @@ func (v *view) tick() tea.Cmd {
 		return nil
 	}
 	v.ticking = true
-	return tea.Tick(time.Second, func(time.Time) tea.Msg { return tickMsg{} })
+	return v.after(time.Second, tickMsg{})
 }
 
 // fresh takes what has come in.
