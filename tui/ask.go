@@ -124,6 +124,9 @@ func (v *view) says() (text, colour string) {
 		return "! " + v.differs(n), yellow
 	case n != nil:
 		q := v.asking.q
+		if q.Of == 1 {
+			return fmt.Sprintf("the only node that is asked about in wave %d", q.Wave), dim
+		}
 		return fmt.Sprintf("node %d of the %d that are asked about in wave %d", q.Nth, q.Of, q.Wave), dim
 	}
 	return "", ""

@@ -69,6 +69,15 @@ func (x *Scene) Resume() { x.send(tea.ResumeMsg{}) }
 
 // Tell has the run tell of events.
 func (x *Scene) Tell(events ...engine.Event) {
+	x.Queue(events...)
+	x.Fresh()
+}
+
+// Fresh has the screen look into its inbox.
+func (x *Scene) Fresh() { x.send(freshMsg{}) }
+
+// Queue has events wait in the inbox.
+func (x *Scene) Queue(events ...engine.Event) {
 	for _, e := range events {
 		t := told{event: e}
 		if e.Kind == engine.EventPlanned {
@@ -77,7 +86,6 @@ func (x *Scene) Tell(events ...engine.Event) {
 		x.box.events = append(x.box.events, t)
 		x.Now = e.Time
 	}
-	x.send(freshMsg{})
 }
 
 // Ask asks; the answer comes on the channel.

@@ -40,7 +40,7 @@ func (v *view) key(k string) tea.Cmd {
 	if k == "ctrl+c" {
 		return v.stop(false)
 	}
-	if !v.opened {
+	if !v.opened || v.small() { // it answers nothing that is to be seen
 		return nil
 	}
 	v.note = ""

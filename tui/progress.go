@@ -256,7 +256,7 @@ func (h *inHand) line(now time.Time, column int, s Style) string {
 
 // bar is the first line: how far the wave is, and for how long the run still goes on.
 func (p *progress) bar(now time.Time, width int, s Style) string {
-	name, _, _ := strings.Cut(p.wave.Text, ":")
+	name, _, _ := strings.Cut(cells(p.wave.Text), ":")
 	if wait := p.bake.Sub(now); !p.bake.IsZero() {
 		name = fmt.Sprintf("%s, %s until the next", name, seconds(wait+time.Second-1))
 	}

@@ -3,6 +3,7 @@ package tui_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+	"pgregory.net/rapid"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -488,4 +490,75 @@ func fits(t *testing.T, lines []string, width, height int) {
 			t.Errorf("%dx%d: line %d has %d columns: %q", width, height, i, w, l)
 		}
 	}
+}
+
+// Whatever nodes and scripts say, and whatever is pressed, the screen is as large as the terminal, and nothing in it moves a cursor.
+func TestScreensHold(t *testing.T) {
+	hostile := []string{"\x1b[2J\x1b[H", "名前名前名前名前名前名前名前名前名前", "a\nb\rc", "\u202eevil", "❤️👍🏽👨‍👩‍👧🇩🇪", strings.Repeat("long", 60), "tab\tbed", "e\u0301\u0301", "\x9b31m\x07"}
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.SampledFrom(hostile)
+		width, height := rapid.IntRange(1, 210).Draw(t, "width"), rapid.IntRange(1, 60).Draw(t, "height")
+		n := newNight(width, height, tui.Style{}, func(o *tui.Options) { o.Title = text.Draw(t, "title") })
+		n.Drawn()
+		p := nodePlan("web-1")
+		p.Prints = []string{text.Draw(t, "print")}
+		p.Steps[0].Op, p.Steps[0].Object = text.Draw(t, "op"), text.Draw(t, "object")
+		names := []string{text.Draw(t, "name") + "1", text.Draw(t, "name") + "2"}
+		n.tell(engine.Event{Kind: engine.EventPredict, Nodes: 2})
+		for i, name := range names {
+			q := *p
+			q.Node = name
+			n.plans[name] = &q
+			if i == 1 {
+				q.Err = &engine.Error{Cause: text.Draw(t, "cause"), Hint: text.Draw(t, "hint"), Node: name}
+			}
+			n.tell(engine.Event{Kind: engine.EventPlanned, Node: name, Nth: i + 1, Wave: 1, Plan: &q, Err: q.Err,
+				Info: &engine.NodeInfo{Name: name, Groups: []string{text.Draw(t, "group")}, Vars: map[string]any{text.Draw(t, "var"): text.Draw(t, "value")}}})
+		}
+		events := []engine.Event{
+			{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Waves: outlook(2)}},
+			{Kind: engine.EventWave, Wave: 1, Nodes: 2, Text: text.Draw(t, "wave")},
+			{Kind: engine.EventValue, Op: "gate", Text: text.Draw(t, "number"), Value: ptr(rapid.Float64().Draw(t, "value"))},
+			{Kind: engine.EventValue, Op: "gate", Text: "n", Value: ptr(math.NaN())}, {Kind: engine.EventValue, Op: "gate", Text: "n", Value: ptr(math.Inf(1))},
+			{Kind: engine.EventGate, Op: "gate", Err: &engine.Error{Cause: text.Draw(t, "gate")}},
+			{Kind: engine.EventNode, Node: names[0], State: engine.NodeApplying},
+			{Kind: engine.EventPrint, Node: names[0], Text: text.Draw(t, "line")},
+			{Kind: engine.EventStopping, Text: text.Draw(t, "stopping")},
+			{Kind: engine.EventNode, Node: names[0], State: engine.NodeInDoubt, Err: &engine.Error{Cause: text.Draw(t, "why"), Left: text.Draw(t, "left"), Node: names[0]}},
+			{Kind: engine.EventPaused}, {Kind: engine.EventUnpaused},
+			{Kind: engine.EventEnd, Text: text.Draw(t, "end"), States: map[engine.NodeState][]string{engine.NodeInDoubt: names}, Next: []engine.Next{{What: text.Draw(t, "what"), Command: "c"}}},
+		}
+		keys := []string{"y", "s", "w", "r", "p", "d", "tab", "/", "?", "j", "k", "g", "G", "pgup", "pgdown", "enter", "esc", "1", "e", "backspace", "ctrl+z"}
+		hold := func() {
+			lines := n.Draw()
+			if height >= 15 && width >= 60 && len(lines) != height {
+				t.Fatalf("%dx%d: %d lines", width, height, len(lines))
+			}
+			for _, l := range lines {
+				if w := ansi.StringWidth(l); w != width || w != ansi.StringWidthWc(l) || strings.ContainsAny(l, "\x1b\n\r\t\u202e\u200d") {
+					t.Fatalf("%dx%d: %d columns: %q", width, height, w, l)
+				}
+			}
+		}
+		for len(events) > 0 {
+			switch rapid.IntRange(0, 3).Draw(t, "next") {
+			case 0:
+				n.tell(events[0])
+				events = events[1:]
+			case 1:
+				n.Key(rapid.SampledFrom(keys).Draw(t, "key"))
+			case 2:
+				n.Ask(rollout.Question{Plan: n.plans[names[0]], Wave: 1, Waves: 1, Nth: 1, Of: 2, Alike: rapid.IntRange(1, 2).Draw(t, "alike")})
+				if rapid.Bool().Draw(t, "drawn") {
+					n.Drawn()
+				}
+			default:
+				n.TakenBack()
+				n.later(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond)
+			}
+			hold()
+		}
+		n.Over(&engine.Error{Code: 6, Cause: text.Draw(t, "over")})
+		hold()
+	})
 }
