@@ -34,6 +34,8 @@ func (v *view) asks() (text, colour string) {
 		return v.ending(), strong + red
 	case v.result != nil:
 		return v.ending(), strong
+	case n != nil && v.at == n && n.wave == shared:
+		return fmt.Sprintf("apply to %s?  y yes  s no, which stops the run", n.name), strong + yellow
 	case n != nil && v.at == n:
 		return fmt.Sprintf("apply to %s?  y yes  s skip", n.name) + v.alike(), strong + yellow
 	case n != nil:
@@ -122,6 +124,8 @@ func (v *view) says() (text, colour string) {
 		return "the run is paused: what you decide begins once p lets it go on", yellow
 	case n != nil && n.group != nil && n.group.odd:
 		return "! " + v.differs(n), yellow
+	case n != nil && n.wave == shared:
+		return "a server that the nodes share", dim
 	case n != nil:
 		q := v.asking.q
 		if q.Of == 1 {
@@ -172,7 +176,7 @@ func (v *view) hints() string {
 	add(!free, "enter")
 	add(!free, "esc leaves")
 	add(free && here, "y apply")
-	add(free && here, "s skip")
+	add(free && here, map[bool]string{false: "s skip", true: "s no"}[here && v.at.wave == shared])
 	add(free && here && v.asking.q.Alike > 1, "w alike")
 	add(free && v.asking != nil && !here, "enter to the question")
 	add(free && drives && v.at != nil && v.at.state == engine.NodeDone, "r take back")

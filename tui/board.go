@@ -18,13 +18,12 @@ import (
 type board struct {
 	progress
 	predicting engine.Event // its Kind is "" before it begins
-	predicted  int
-	begun      bool // the plan is made
+	begun      bool         // the plan is made
 	run        string
 	limits     engine.Limits
 	used       engine.Used
 	nodes      map[string]*nodeSeen
-	waves      map[int]*waveSeen // 0: nodes that were in hand, or through, before the run was taken up again
+	waves      map[int]*waveSeen // by their numbers; and those below
 	muddled    bool              // nodes have come that are in no order yet
 	question   *engine.Event     // that is open
 	paused     bool
@@ -38,6 +37,13 @@ type board struct {
 	why        causes
 	end        *engine.Event
 }
+
+// What is in no wave: nodes that were in hand, or through, before the run was taken up again, and
+// servers that the nodes share.
+const (
+	earlier = 0
+	shared  = -1
+)
 
 // nodeSeen is what is known of a node.
 type nodeSeen struct {
@@ -208,13 +214,17 @@ func (b *board) close(e engine.Event) {
 func (b *board) node(name string) *nodeSeen {
 	n := b.nodes[name]
 	if n == nil {
-		n = &nodeSeen{name: name}
+		n = &nodeSeen{name: name, wave: earlier}
+		if engine.IsTarget(name) {
+			n.wave = shared
+		}
 		b.nodes[name] = n
 		b.join(n)
 	}
 	return n
 }
 
+// waveOf is the wave of that number.
 func (b *board) waveOf(nth int) *waveSeen {
 	w := b.waves[nth]
 	if w == nil {
@@ -237,8 +247,13 @@ func (b *board) plan(e engine.Event, does string) {
 	if !known {
 		n = &nodeSeen{name: e.Node, wave: e.Wave, nth: e.Nth}
 		b.nodes[e.Node] = n
+		if engine.IsTarget(e.Node) {
+			n.wave = shared
+		}
 		b.join(n)
-		b.predicted++
+	}
+	if n.wave == shared { // a hook may change it more than once
+		n.state = ""
 	}
 	n.plan, n.info, n.err, n.does = e.Plan, e.Info, e.Err, does
 	if n.plan == nil { // told by a process that keeps it to itself
@@ -400,7 +415,7 @@ func (w *waveSeen) mark() {
 		}
 	}
 	for _, g := range w.groups {
-		g.odd = changing > 1 && !g.idle && !g.fails && (len(g.nodes) < most || second == most)
+		g.odd = w.nth > earlier && changing > 1 && !g.idle && !g.fails && (len(g.nodes) < most || second == most)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"runbook/engine"
 )
 
@@ -58,7 +60,7 @@ func (v *view) nodeHeading(width, lines, height int) string {
 	if v.tab == tabResult {
 		name = "the run"
 	}
-	v.heading(t, paneNode, name).add("", " ")
+	v.heading(t, paneNode, ansi.Truncate(cells(name), max(width-26, 8), "…")).add("", " ")
 	for i, n := range tabNames {
 		switch {
 		case tab(i) == v.tab:

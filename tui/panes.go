@@ -117,9 +117,9 @@ func (v *view) fleet(size sizes) []string {
 		}
 		t.add(yellow, fmt.Sprintf(" %d of %d have /%s", shows, len(b.nodes), v.tells))
 	case !b.begun && b.predicting.Nodes > 0:
-		t.add("", fmt.Sprintf(" %d of %d predicted", b.predicted, b.predicting.Nodes))
+		t.add("", fmt.Sprintf(" %d of %d predicted", b.foreseen, b.predicting.Nodes))
 	default:
-		t.add("", " "+count(len(b.nodes), "node"))
+		t.add("", " "+count(len(b.nodes)-len(b.waveOf(shared).nodes), "node"))
 	}
 	height := size.body - 1
 	out := []string{t.String()}
@@ -187,10 +187,9 @@ func groupRow(t *strip, g *groupSeen) string {
 }
 
 func (v *view) waveRow(t *strip, w *waveSeen) string {
-	if w.nth == 0 {
-		return t.add(strong, "before it was taken up again").String()
+	if t.add(strong, v.placeOf(w.nodes[0])); w.nth <= earlier {
+		return t.String()
 	}
-	t.add(strong, v.placeOf(w.nodes[0]))
 	ended, failed := 0, 0
 	for _, n := range w.nodes {
 		switch n.state {
@@ -270,12 +269,10 @@ func (v *view) stage(width int) string {
 	case v.result != nil:
 		return t.add(strong, "nothing has changed on any node").String()
 	case b.begun:
-		return t.add("", fmt.Sprintf("%s predicted; nothing has changed yet", count(b.predicted, "node"))).String()
+		return t.add("", fmt.Sprintf("%s predicted; nothing has changed yet", count(b.predicting.Nodes, "node"))).String()
 	}
-	text := fmt.Sprintf("  %d of %s", b.predicted, count(b.predicting.Nodes, "node"))
-	t.add(strong, "predicting  ")
-	room := min(30, width-40)
-	return t.raw(gauge(b.predicted, b.predicting.Nodes, room, green, v.style), room).add("", text).String()
+	predicted := bar("predicting", min(b.foreseen, b.predicting.Nodes), b.predicting.Nodes, "", width, v.style)
+	return t.raw(predicted, ansi.StringWidth(predicted)).String()
 }
 
 // budgets is what the run may still use, in bars.

@@ -130,11 +130,12 @@ var theLimits = engine.Limits{
 func (n *night) begun() {
 	n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
 	n.planned(0, len(fleet))
+	n.tell(engine.Event{Kind: engine.EventValue, Op: "before", Text: "replicas", Value: ptr(2.0)}, engine.Event{Kind: engine.EventGate, Op: "before"})
+	n.gate(71)
 	n.tell(engine.Event{
 		Kind: engine.EventRun, Limits: theLimits, Used: engine.Used{engine.LimitNodes: 15, engine.LimitChanges: 23, engine.LimitDuration: int64(3 * time.Second)},
 		Outlook: &engine.Outlook{Bake: engine.Duration(time.Minute), ChangesPerMinute: 600, Failures: 1, Waves: outlook(1, 5, 7)},
-	}, engine.Event{Kind: engine.EventValue, Op: "before", Text: "replicas", Value: ptr(2.0)}, engine.Event{Kind: engine.EventGate, Op: "before"})
-	n.gate(71)
+	})
 }
 
 func outlook(nodes ...int) (out []engine.WaveOutlook) {
@@ -269,6 +270,15 @@ var scenes = []struct {
 		n.wave(2)
 		n.ask("web-2", 2, 1, 5, 4)
 		n.Press("g", "r", "u", "n")
+	}},
+	{name: "shared", play: func(n *night) {
+		n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
+		n.planned(0, len(fleet))
+		const server = "pg service=main via db-primary"
+		n.plans[server] = &engine.NodePlan{Node: server, Steps: []engine.PlannedChange{step(resource.State{}, resource.Of(route("10.98.0.1")))}}
+		n.tell(engine.Event{Kind: engine.EventGate, Op: "before"}, engine.Event{Kind: engine.EventPlanned, Node: server, Plan: n.plans[server]},
+			engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 5, 7)}})
+		n.ask(server, 0, 1, 1, 1)
 	}},
 	{name: "applying", colour: true, play: func(n *night) {
 		n.first()

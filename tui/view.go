@@ -365,10 +365,13 @@ func (v *view) stateOf(n *nodeSeen) string {
 	return ""
 }
 
-// number is a node's place, for people.
+// placeOf is a node's place in the run, for people.
 func (v *view) placeOf(n *nodeSeen) string {
-	if n.wave == 0 {
-		return "begun before the run was taken up again"
+	switch n.wave {
+	case earlier:
+		return "before it was taken up again"
+	case shared:
+		return "shared by the nodes"
 	}
 	if of := len(v.board.outlook.Waves); of > 0 {
 		return fmt.Sprintf("wave %d of %d", n.wave, of)
