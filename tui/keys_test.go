@@ -59,7 +59,7 @@ func TestKeysBeforeTheQuestionIsDrawn(t *testing.T) {
 	says(t, c, "yes")
 
 	// A report of an earlier request is none of this question.
-	n, c = asked(t)
+	n, _ = asked(t)
 	n.Report()
 	n.TakenBack()
 	n.tell(engine.Event{Kind: engine.EventAnswer, Node: "web-2"}, engine.Event{Kind: engine.EventQuestion, Node: "web-3", Wave: 2, Nodes: 3})
