@@ -99,8 +99,8 @@ func JSONLines(w io.Writer) func(engine.Event) {
 }
 
 // Prompt returns a question for each node, asked on out and answered by a line
-// of in: y, s(kip), a(ll of this wave), q. Nothing is ever taken for a yes: an
-// empty line and anything else ask again, and the end of in quits.
+// of in: y, s(kip), a(ll alike of this wave), q. Nothing is ever taken for a yes: an
+// empty line and anything else ask again, and the end of in quits. For more than one node their number is to be typed.
 func Prompt(in io.Reader, out io.Writer, s Style) func(context.Context, rollout.Question) (rollout.Answer, error) {
 	r := bufio.NewReader(in)
 	return func(ctx context.Context, q rollout.Question) (rollout.Answer, error) {
@@ -108,18 +108,40 @@ func Prompt(in io.Reader, out io.Writer, s Style) func(context.Context, rollout.
 		for _, l := range nodeLines(q.Plan) {
 			fmt.Fprintf(out, "  %s\n", s.line(l))
 		}
+		if left := q.Of - q.Nth + 1; q.Alike > 0 && left > q.Alike { // the others have to be looked at by themselves
+			fmt.Fprintf(out, "  %s\n", s.line(fmt.Sprintf("! of the %d nodes left of this wave, %d get this diff", left, q.Alike)))
+		}
+		all := ""
+		if q.Alike > 1 {
+			all = fmt.Sprintf("a(ll %d alike of this wave), ", q.Alike)
+		}
 		for {
-			fmt.Fprintf(out, "apply to %s? [y, s(kip), a(ll of this wave), q] ", shown(q.Plan.Node))
-			line, err := readLine(ctx, r)
+			line, err := asked(ctx, r, out, fmt.Sprintf("apply to %s? [y, s(kip), %sq] ", shown(q.Plan.Node), all))
 			if err != nil {
-				fmt.Fprintln(out)
 				return rollout.Quit, err
 			}
-			if a, ok := answers[strings.ToLower(strings.TrimSpace(line))]; ok {
+			a, ok := answers[strings.ToLower(line)]
+			if a == rollout.All && ok && q.Alike > 1 {
+				if line, err = asked(ctx, r, out, fmt.Sprintf("apply it to all of them? [type their number, %d] ", q.Alike)); err != nil {
+					return rollout.Quit, err
+				}
+				ok = line == strconv.Itoa(q.Alike)
+			}
+			if ok {
 				return a, nil
 			}
 		}
 	}
+}
+
+// asked is the line that answers a question, without the space around it.
+func asked(ctx context.Context, r *bufio.Reader, out io.Writer, question string) (string, error) {
+	fmt.Fprint(out, question)
+	line, err := readLine(ctx, r)
+	if err != nil {
+		fmt.Fprintln(out)
+	}
+	return strings.TrimSpace(line), err
 }
 
 var answers = map[string]rollout.Answer{

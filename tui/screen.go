@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -141,8 +142,12 @@ func (s *Screen) Confirm(ctx context.Context, q rollout.Question) (rollout.Answe
 	}
 }
 
-// Keep has text written to the terminal once the screen is gone.
-func (s *Screen) Keep(text string) { s.keep += text }
+// KeepPlan has a plan written to the terminal once the screen is gone: of a run that is refused.
+func (s *Screen) KeepPlan(p *engine.Plan) {
+	var b bytes.Buffer
+	planText(&b, p, s.view.style)
+	s.keep += b.String()
+}
 
 // Left is closed when the screen is gone.
 func (s *Screen) Left() <-chan struct{} { return s.ended }

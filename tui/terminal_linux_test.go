@@ -12,7 +12,7 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/rollout"
-	"runbook/internal/terminal"
+	"runbook/internal/pty"
 	"runbook/tui"
 )
 
@@ -23,7 +23,7 @@ type answer struct {
 }
 
 // screenOn is a screen on a terminal.
-func screenOn(t *testing.T, x *terminal.Terminal, change func(*tui.Options)) *tui.Screen {
+func screenOn(t *testing.T, x *pty.Terminal, change func(*tui.Options)) *tui.Screen {
 	t.Helper()
 	t.Setenv("TERM", "xterm-256color")
 	t.Setenv("NO_COLOR", "")
@@ -73,14 +73,14 @@ func gets(t *testing.T, c chan answer) answer {
 }
 
 // ends closes the screen as an operator does.
-func ends(t *testing.T, s *tui.Screen, x *terminal.Terminal) {
+func ends(t *testing.T, s *tui.Screen, x *pty.Terminal) {
 	t.Helper()
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
 		s.Finish(nil)
 	}()
-	x.Until("the end", terminal.Has("q or enter leaves"))
+	x.Until("the end", pty.Has("q or enter leaves"))
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		x.Type("q")
 		select {
@@ -95,12 +95,12 @@ func ends(t *testing.T, s *tui.Screen, x *terminal.Terminal) {
 // What is typed before the question is to be seen answers nothing, also where the terminal stands still
 // between; and the run is never held up by it.
 func TestTypedAhead(t *testing.T) {
-	x := terminal.Open(t, 80, 24)
+	x := pty.Open(t, 80, 24)
 	x.Type("yyy")
 	s := screenOn(t, x, nil)
 	p := begins(s)
 	c := asks(s, t.Context(), p)
-	x.Until("the question", terminal.Has("apply to web-1?  y yes"))
+	x.Until("the question", pty.Has("apply to web-1?  y yes"))
 	time.Sleep(200 * time.Millisecond)
 	if len(c) > 0 {
 		t.Fatalf("what was typed before the first frame has answered: %v", <-c)
@@ -140,11 +140,11 @@ func TestTypedAhead(t *testing.T) {
 
 // A terminal that never reports is believed after a second.
 func TestTerminalThatReportsNothing(t *testing.T) {
-	x := terminal.Open(t, 80, 24)
+	x := pty.Open(t, 80, 24)
 	x.Dumb()
 	s := screenOn(t, x, nil)
 	c := asks(s, t.Context(), begins(s))
-	x.Until("the question", terminal.Has("apply to web-1?  y yes"))
+	x.Until("the question", pty.Has("apply to web-1?  y yes"))
 	for end := time.Now().Add(time.Minute); len(c) == 0 && time.Now().Before(end); time.Sleep(time.Second) {
 		x.Type("y")
 	}
@@ -156,12 +156,12 @@ func TestTerminalThatReportsNothing(t *testing.T) {
 
 // Nothing is written where nothing has changed, and the clock once a second while it goes.
 func TestNothingIsDrawnWithoutChange(t *testing.T) {
-	x := terminal.Open(t, 80, 24)
+	x := pty.Open(t, 80, 24)
 	s := screenOn(t, x, nil)
 	p := begins(s)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := asks(s, ctx, p)
-	x.Until("the question", terminal.Has("apply to web-1?  y yes"))
+	x.Until("the question", pty.Has("apply to web-1?  y yes"))
 	time.Sleep(time.Second)
 	before := x.Written()
 	time.Sleep(3 * time.Second)
@@ -181,7 +181,7 @@ func TestNothingIsDrawnWithoutChange(t *testing.T) {
 	}
 	s.Tell(engine.Event{Kind: engine.EventAnswer, Time: time.Now(), Node: "web-1"})
 	s.Tell(engine.Event{Kind: engine.EventNode, Time: time.Now(), Node: "web-1", State: engine.NodeApplying})
-	x.Until("the node in hand", terminal.Has("web-1               applying", "in hand: web-1"))
+	x.Until("the node in hand", pty.Has("web-1               applying", "in hand: web-1"))
 	time.Sleep(time.Second)
 	writes, began := 0, time.Now()
 	for before = x.Written(); time.Since(began) < 5*time.Second; time.Sleep(10 * time.Millisecond) {
@@ -198,11 +198,11 @@ func TestNothingIsDrawnWithoutChange(t *testing.T) {
 
 // A terminal that goes away takes the questions with it, and is told of once.
 func TestLostTerminal(t *testing.T) {
-	x := terminal.Open(t, 80, 24)
+	x := pty.Open(t, 80, 24)
 	lost := make(chan struct{}, 10)
 	s := screenOn(t, x, func(o *tui.Options) { o.Lost = func() { lost <- struct{}{} } })
 	c := asks(s, t.Context(), begins(s))
-	x.Until("the question", terminal.Has("apply to web-1?  y yes"))
+	x.Until("the question", pty.Has("apply to web-1?  y yes"))
 	x.Close()
 	if a := gets(t, c); a.err == nil || a.Answer != rollout.Quit || engine.AsError(a.err).Code != engine.Interrupted {
 		t.Errorf("the answer is %v, %v", a.Answer, a.err)
@@ -216,16 +216,16 @@ func TestLostTerminal(t *testing.T) {
 
 // The terminal is left as it was, with what is to stay on it; and whatever its size becomes, it is filled.
 func TestTerminalIsLeftAsItWas(t *testing.T) {
-	x := terminal.Open(t, 80, 24)
+	x := pty.Open(t, 80, 24)
 	was, err := unix.IoctlGetTermios(int(x.Slave.Fd()), unix.TCGETS)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprint(x.Slave, "$ runbook run\n")
 	s := screenOn(t, x, nil)
-	s.Keep("kept\n")
+	s.KeepPlan(&engine.Plan{Source: engine.Source{Main: "kept.star"}})
 	c := asks(s, t.Context(), begins(s))
-	x.Until("the question", terminal.Has("apply to web-1?  y yes"))
+	x.Until("the question", pty.Has("apply to web-1?  y yes"))
 	resize := func(columns, rows int) { // it is not the terminal that this process belongs to, which the kernel would tell
 		x.Resize(columns, rows)
 		unix.Kill(os.Getpid(), unix.SIGWINCH) //nolint:errcheck // it is there
@@ -236,21 +236,21 @@ func TestTerminalIsLeftAsItWas(t *testing.T) {
 		return strings.Contains(lines[37], "apply to web-1?  y yes") && strings.HasSuffix(lines[0], runID)
 	})
 	resize(59, 14)
-	x.Until("that it is too small", terminal.Has("too small: 59x14, and 60x15 is needed"))
+	x.Until("that it is too small", pty.Has("too small: 59x14, and 60x15 is needed"))
 	x.Type("y")
 	time.Sleep(300 * time.Millisecond)
 	if len(c) > 0 {
 		t.Errorf("it was answered where the question is not to be seen: %v", <-c)
 	}
 	resize(60, 15)
-	x.Until("the question on the least terminal", terminal.Has("apply to web-1?  y yes"))
+	x.Until("the question on the least terminal", pty.Has("apply to web-1?  y yes"))
 	for end := time.Now().Add(time.Minute); len(c) == 0 && time.Now().Before(end); time.Sleep(time.Second) {
 		x.Type("y")
 	}
 	gets(t, c)
 	s.Tell(engine.Event{Kind: engine.EventEnd, Time: time.Now(), Text: "the end in a line"})
 	ends(t, s, x)
-	if sc := x.Until("what is to stay", terminal.Has("$ runbook run", "kept", "the end in a line")); strings.Contains(sc, "│") {
+	if sc := x.Until("what is to stay", pty.Has("$ runbook run", "kept.star", "the end in a line")); strings.Contains(sc, "│") {
 		t.Errorf("a part of the screen is left:\n%s", sc)
 	}
 	is, err := unix.IoctlGetTermios(int(x.Slave.Fd()), unix.TCGETS)

@@ -194,6 +194,20 @@ func TestPrompt(t *testing.T) {
 			t.Errorf("%q: asked %d times", in, asked)
 		}
 	}
+	for in, want := range map[string]rollout.Answer{
+		"a\n3\n": rollout.All, "a\n\ny\n": rollout.Yes, "a\ny\ns\n": rollout.Skip, "a\n4\ny\n": rollout.Yes, "a\n4\na\n3\n": rollout.All, "a\na\nq\n": rollout.Quit,
+	} {
+		var out bytes.Buffer
+		got, err := tui.Prompt(strings.NewReader(in), &out, tui.Style{})(t.Context(), rollout.Question{Plan: plan().Nodes[0], Wave: 1, Waves: 2, Nth: 2, Of: 6, Alike: 3})
+		if err != nil || got != want {
+			t.Errorf("of three alike, %q: %v, %v, want %v", in, got, err, want)
+		}
+		for _, text := range []string{"! of the 5 nodes left of this wave, 3 get this diff", "a(ll 3 alike of this wave)", "apply it to all of them? [type their number, 3]"} {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("of three alike, %q: %q is not asked:\n%s", in, text, out.String())
+			}
+		}
+	}
 	for _, in := range []string{"", "\n\n"} {
 		got, err := tui.Prompt(strings.NewReader(in), &bytes.Buffer{}, tui.Style{})(t.Context(), rollout.Question{Plan: plan().Nodes[0]})
 		if err == nil || got != rollout.Quit {

@@ -228,7 +228,7 @@ func (v *view) asked() *nodeSeen {
 
 // finish shows how the run ended. Who only looks on has nothing to do there.
 func (v *view) finish(r *result) tea.Cmd {
-	v.result, v.typed, v.filtering, v.suspends = r, nil, false, nil
+	v.result, v.typed, v.filtering, v.suspends, v.note = r, nil, false, nil, ""
 	if v.opts.ReadOnly {
 		return tea.Quit
 	}

@@ -67,7 +67,7 @@ func TestDiskFull(t *testing.T) {
 	g := r.begin(t, "run", "book.star", "-i", "lab")
 	g.asks(t, "apply to node-1?")
 	fill()
-	g.in.Write([]byte("a\n"))
+	g.in.Write([]byte("a\n2\n"))
 	full(g.exits(t, engine.Internal))
 	asBefore()
 	free()

@@ -103,7 +103,7 @@ func (x *terminal) over(code int) string {
 	return x.all()
 }
 
-// On a real terminal a run is shown in lines that are written anew in their place, whatever
+// On a real terminal whose keys are not the run's, it is shown in lines that are written anew in their place, whatever
 // its size, and of which nothing is left at the end; what is printed stands above them, once.
 func TestLive(t *testing.T) {
 	integration.Need(t, "tmux")
@@ -146,7 +146,7 @@ func TestLive(t *testing.T) {
 	t.Run("resized", func(t *testing.T) {
 		t.Parallel()
 		x := newTerminal(t, binary)
-		x.types("runbook run --lab 40 --yes slow.star; echo exit=$?", "Enter")
+		x.types("runbook run --lab 40 --yes slow.star < /dev/null; echo exit=$?", "Enter")
 		x.until("the first node", has("wave 1 of 2", "0 of 1 node", "node-1  applying"))
 		x.until("the wait", has("until the next", "node-1  done", "left"))
 		x.until("the second wave", has("wave 2 of 2", "0 of 39 nodes", "and 31 more in hand", "1 done"))
@@ -159,7 +159,7 @@ func TestLive(t *testing.T) {
 	t.Run("no colour", func(t *testing.T) {
 		t.Parallel()
 		x := newTerminal(t, binary, "NO_COLOR=1")
-		x.types("runbook run --lab 2 --yes slow.star; echo exit=$?", "Enter")
+		x.types("runbook run --lab 2 --yes slow.star < /dev/null; echo exit=$?", "Enter")
 		x.until("the first node", has("wave 1 of 2", "node-1  applying"))
 		if s := x.tmux("capture-pane", "-p", "-e"); strings.Contains(s, "\x1b[") {
 			t.Errorf("there is colour: %q", s)
@@ -169,7 +169,7 @@ func TestLive(t *testing.T) {
 	t.Run("asked", func(t *testing.T) {
 		t.Parallel()
 		x := newTerminal(t, binary)
-		x.types("runbook run --lab 3 slow.star; echo exit=$?", "Enter")
+		x.types("cat | runbook run --lab 3 slow.star; echo exit=$?", "Enter")
 		s := x.until("the first question", has("apply to node-1?"))
 		if strings.Contains(s, "░") {
 			t.Errorf("the lines are there while somebody is asked:\n%s", s)
@@ -184,6 +184,7 @@ func TestLive(t *testing.T) {
 		x.until("the third question", has("apply to node-3?"))
 		x.types("a", "Enter")
 		x.until("the third node", has("1 of 2 nodes", "node-3  applying"))
+		x.types("C-d")
 		clean(t, x.over(0), 0, "apply to node-1?", "apply to node-2?", "apply to node-3?", ": 2 done, 1 skipped")
 	})
 	t.Run("predicting", func(t *testing.T) {
@@ -194,7 +195,7 @@ func TestLive(t *testing.T) {
 			if i == 2 {
 				to = " > plan.json" // the line is no part of it
 			}
-			x.types("clear; runbook "+verb+" --lab 20 busy.star"+to+"; echo exit=$?", "Enter")
+			x.types("clear; runbook "+verb+" --lab 20 busy.star < /dev/null"+to+"; echo exit=$?", "Enter")
 			x.until(verb+": some are predicted, and not all", func(s string) bool {
 				return has("predicting", "░", "of 20 nodes")(s) && !has("20 of 20 nodes")(s)
 			})
@@ -209,7 +210,7 @@ func TestLive(t *testing.T) {
 	t.Run("put aside", func(t *testing.T) {
 		t.Parallel()
 		x := newTerminal(t, binary)
-		x.types("runbook run --lab 3 --yes waits.star", "Enter")
+		x.types("runbook run --lab 3 --yes waits.star < /dev/null", "Enter")
 		x.until("the wait", has("until the next", "node-1  done"))
 		gone := func(s string) bool { return !has("░")(s) && !has("node-1  done")(s) }
 		for _, then := range []string{"echo something else", "bg"} {
@@ -229,7 +230,7 @@ func TestLive(t *testing.T) {
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
 		x := newTerminal(t, binary)
-		x.types("runbook run --lab 40 --yes slow.star; echo exit=$?", "Enter")
+		x.types("runbook run --lab 40 --yes slow.star < /dev/null; echo exit=$?", "Enter")
 		x.until("the first node", has("wave 1 of 2", "node-1  applying"))
 		x.types("C-c")
 		clean(t, x.over(130), 0, ": 1 done, 39 not tried")

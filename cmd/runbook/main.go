@@ -107,13 +107,14 @@ func command(stop stopper) *cobra.Command {
 
 // stopper tells a run to end: stop after the changes in flight, ctx at once.
 type stopper struct {
-	ctx   context.Context
-	stop  chan struct{}
-	press func(now bool) (says string) // stops, as an interrupt does; now: as the second one
-	begun *atomic.Bool                 // a run is recorded: nodes may hold what is to be put back
+	ctx    context.Context
+	stop   chan struct{}
+	press  func(now bool) (says string) // stops, as an interrupt does; now: as the second one
+	hangup func()                       // stops as the first interrupt does, however often: the terminal is gone, and nobody said that it should be
+	begun  *atomic.Bool                 // a run is recorded: nodes may hold what is to be put back
 }
 
-// interrupts makes Ctrl-C (or SIGTERM, the terminal's end, or runbook stop) close stop, and a second one cancel ctx.
+// interrupts makes Ctrl-C (or SIGTERM, or runbook stop) close stop, and a second one cancel ctx; the terminal's end only closes stop.
 // What does not look at stop is canceled by the first: see [stopper.whole]. What looks at neither, such as
 // a file that is a pipe in which nothing comes, is left by the third, unless a run has begun.
 func interrupts() (stopper, func()) {
@@ -129,6 +130,7 @@ func interrupts() (stopper, func()) {
 		cancel()
 		return stopsNow
 	}
+	s.hangup = func() { once.Do(func() { close(s.stop) }) }
 	signals := make(chan os.Signal, 2)
 	stopping := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it: the run is to outlive its terminal
@@ -138,10 +140,15 @@ func interrupts() (stopper, func()) {
 	signal.Ignore(syscall.SIGPIPE) // who stops reading, such as head, does not stop a run in its middle
 	go func() {
 		for presses := 1; ; presses++ {
-			if _, open := <-signals; !open {
+			sig, open := <-signals
+			switch {
+			case !open:
 				return
-			}
-			if presses > 2 && !s.begun.Load() {
+			case sig == syscall.SIGHUP: // which the kernel sends, and a shell once more
+				s.hangup()
+				presses--
+				continue
+			case presses > 2 && !s.begun.Load():
 				os.Exit(int(fail(&engine.Error{Code: engine.Interrupted, Cause: "interrupted"})))
 			}
 			s.press(false)

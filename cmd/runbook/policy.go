@@ -90,8 +90,10 @@ func (s *session) questions(p *engine.Plan, f runFlags) error {
 		}
 		return nil
 	}
-	s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr))
-	if f.live != nil {
+	switch s.run.Confirm = tui.Prompt(os.Stdin, os.Stderr, tui.StyleOf(os.Stderr)); {
+	case f.screen != nil:
+		s.run.Confirm = f.screen.Confirm
+	case f.live != nil:
 		s.run.Confirm = f.live.Asking(s.run.Confirm)
 	}
 	if f.yes {

@@ -20,44 +20,41 @@ func resumeCommand(stop stopper) *cobra.Command {
 		Short: "Take up a run that ended before it was through",
 		Args:  oneRun,
 		RunE: func(_ *cobra.Command, args []string) error {
-			emit, done, err := f.sink()
-			if err != nil {
-				return err
-			}
-			defer done()
-			planning, cancel := stop.whole()
-			defer cancel()
-			run, err := pastOf(planning, args[0])
-			if err != nil {
-				return err
-			}
-			again := engine.Entry{Run: run.ID, Seq: run.seen, Kind: engine.EntryResumed}
-			if f.reason != "" { // it has one of its own, too
-				if again.Data, err = json.Marshal(f.reason); err != nil {
+			return f.show([]string{"resume", args[0]}, &stop, func(emit func(engine.Event)) error {
+				planning, cancel := stop.whole()
+				defer cancel()
+				run, err := pastOf(planning, args[0])
+				if err != nil {
 					return err
 				}
-			}
-			s, err := f.takeUp(planning, run.RunRecord, emit)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			if err := s.start(f); err != nil {
-				return err
-			}
-			s.run.ID, s.run.Past = run.ID, run.nodes
-			if refused := s.run.Refusal(nil); refused != nil && run.Outcome != nil && s.run.Idle() {
-				return refused
-			}
-			return s.inJournal(stop, func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
-				again.Text = who
-				return j.Resume(ctx, again)
-			}, func() (map[string]engine.NodeState, error) {
-				states, err := s.goOn(planning, stop, f)
-				if states == nil { // it did no more
-					states = s.run.Before()
+				again := engine.Entry{Run: run.ID, Seq: run.seen, Kind: engine.EntryResumed}
+				if f.reason != "" { // it has one of its own, too
+					if again.Data, err = json.Marshal(f.reason); err != nil {
+						return err
+					}
 				}
-				return states, err
+				s, err := f.takeUp(planning, run.RunRecord, emit)
+				if err != nil {
+					return err
+				}
+				defer s.close()
+				if err := s.start(f); err != nil {
+					return err
+				}
+				s.run.ID, s.run.Past = run.ID, run.nodes
+				if refused := s.run.Refusal(nil); refused != nil && run.Outcome != nil && s.run.Idle() {
+					return refused
+				}
+				return s.inJournal(stop, func(ctx context.Context, j *journal.Journal, who string) (func(), error) {
+					again.Text = who
+					return j.Resume(ctx, again)
+				}, func() (map[string]engine.NodeState, error) {
+					states, err := s.goOn(planning, stop, f)
+					if states == nil { // it did no more
+						states = s.run.Before()
+					}
+					return states, err
+				})
 			})
 		},
 	}
@@ -68,7 +65,7 @@ func resumeCommand(stop stopper) *cobra.Command {
 
 // goOn finishes the nodes that were in hand, and then does what is left.
 func (s *session) goOn(planning context.Context, stop stopper, f runFlags) (map[string]engine.NodeState, error) {
-	s.run.Stop = stop.stop
+	s.run.Stop, s.run.Controls = stop.stop, f.controls
 	failed := s.run.TakeUp(stop.ctx)
 	if refused := s.run.Refusal(nil); refused != nil || failed != nil && (failed.Code == engine.Interrupted || failed.Code == engine.Differs) {
 		if failed == nil {

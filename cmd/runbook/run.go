@@ -25,7 +25,10 @@ type runFlags struct {
 	yes        bool
 	unattended bool
 	format     string
-	live       *tui.Live // shows the run; nil: lines do
+	plain      bool
+	live       *tui.Live         // shows the run in a few lines,
+	screen     *tui.Screen       // or on all of the terminal; neither: lines do
+	controls   *rollout.Controls // that the screen has; nil: nobody steers
 }
 
 func (f *runFlags) add(c *cobra.Command) {
@@ -38,24 +41,52 @@ func (f *runFlags) addRun(c *cobra.Command) {
 	c.Flags().BoolVar(&f.yes, "yes", false, "ask nothing, but where a policy wants it")
 	c.Flags().BoolVar(&f.unattended, "unattended", false, "nobody is there: ask nothing, and refuse what a policy wants to be asked; it needs a policy")
 	c.Flags().StringVar(&f.format, "format", "text", "text, or json: one event per line")
+	c.Flags().BoolVar(&f.plain, "plain", false, "lines only, on a terminal too: nothing moves, and questions are answered by lines; for screen readers and logs")
 }
 
 // printsPlan reports whether the plan is to be printed before the first change.
-func (f *runFlags) printsPlan() bool { return f.format == "text" }
+func (f *runFlags) printsPlan() bool { return f.format == "text" && f.screen == nil }
 
-// sink is where the events of the run go, until done is called.
-func (f *runFlags) sink() (emit func(engine.Event), done func(), err error) {
-	done = func() {}
-	if f.format == "json" {
-		return tui.JSONLines(os.Stdout), done, nil
-	}
+// show has do carry out a run, titled as said, and shows what do emits. stop is what stops it; nil: it is only watched.
+func (f *runFlags) show(title []string, stop *stopper, do func(emit func(engine.Event)) error) (err error) {
 	if err := oneOf("--format", f.format, "text", "json"); err != nil {
-		return nil, done, err
+		return err
 	}
-	if f.live = tui.LiveOn(os.Stdout); f.live != nil {
-		return f.live.Tell, f.live.Close, nil
+	switch {
+	case f.format == "json":
+		return do(tui.JSONLines(os.Stdout))
+	case !f.plain && !f.unattended && tui.CanShow(os.Stdin, os.Stdout):
+		return f.onScreen(title, stop, do)
+	case !f.plain:
+		f.live = tui.LiveOn(os.Stdout)
 	}
-	return tui.Lines(os.Stdout, tui.StyleOf(os.Stdout)), done, nil
+	if f.live == nil {
+		return do(tui.Lines(os.Stdout, tui.StyleOf(os.Stdout)))
+	}
+	defer f.live.Close()
+	return do(f.live.Tell)
+}
+
+// onScreen shows the run on all of the terminal.
+func (f *runFlags) onScreen(title []string, stop *stopper, do func(emit func(engine.Event)) error) (err error) {
+	o := tui.Options{In: os.Stdin, Out: os.Stdout, Title: strings.Join(title, " "), ReadOnly: f.yes || stop == nil}
+	if stop != nil {
+		f.controls = &rollout.Controls{}
+		o.Controls = f.controls
+		o.Stop = func() string { return stop.press(false) }
+		o.Lost = stop.hangup
+	}
+	f.screen = tui.NewScreen(o)
+	returned := false
+	defer func() {
+		if !returned { // it panics: there is nothing to be looked at
+			f.screen.Close()
+		}
+	}()
+	err = do(f.screen.Tell)
+	returned = true
+	f.screen.Finish(engine.AsError(err))
+	return err
 }
 
 func runCommand(stop stopper) *cobra.Command {
@@ -83,23 +114,20 @@ func runCommand(stop stopper) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			emit, done, err := f.sink()
-			if err != nil {
-				return err
-			}
-			defer done()
-			planning, cancel := stop.whole()
-			defer cancel()
-			s, err := open(planning, engine.Source{Main: file}, params, f.fleetFlags, emit)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			if err := s.start(f); err != nil {
-				return err
-			}
-			return s.recorded("run", stop, func() (map[string]engine.NodeState, error) {
-				return s.carryOut(planning, stop, f, nil)
+			return f.show(append([]string{"run"}, args...), &stop, func(emit func(engine.Event)) error {
+				planning, cancel := stop.whole()
+				defer cancel()
+				s, err := open(planning, engine.Source{Main: file}, params, f.fleetFlags, emit)
+				if err != nil {
+					return err
+				}
+				defer s.close()
+				if err := s.start(f); err != nil {
+					return err
+				}
+				return s.recorded("run", stop, func() (map[string]engine.NodeState, error) {
+					return s.carryOut(planning, stop, f, nil)
+				})
 			})
 		},
 	}
@@ -120,28 +148,25 @@ func applyCommand(stop stopper) *cobra.Command {
 			return needFile(c, args)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			emit, done, err := f.sink()
-			if err != nil {
-				return err
-			}
-			defer done()
-			saved, err := loadPlan(args[0])
-			if err != nil {
-				return err
-			}
-			planning, cancel := stop.whole()
-			defer cancel()
-			f.of(saved)
-			s, err := open(planning, saved.Source, saved.Params, f.fleetFlags, emit)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			if err := s.start(f); err != nil {
-				return err
-			}
-			return s.recorded("apply", stop, func() (map[string]engine.NodeState, error) {
-				return s.carryOut(planning, stop, f, saved)
+			return f.show([]string{"apply", args[0]}, &stop, func(emit func(engine.Event)) error {
+				saved, err := loadPlan(args[0])
+				if err != nil {
+					return err
+				}
+				planning, cancel := stop.whole()
+				defer cancel()
+				f.of(saved)
+				s, err := open(planning, saved.Source, saved.Params, f.fleetFlags, emit)
+				if err != nil {
+					return err
+				}
+				defer s.close()
+				if err := s.start(f); err != nil {
+					return err
+				}
+				return s.recorded("apply", stop, func() (map[string]engine.NodeState, error) {
+					return s.carryOut(planning, stop, f, saved)
+				})
 			})
 		},
 	}
@@ -297,6 +322,9 @@ func (s *session) carryOut(planning context.Context, stop stopper, f runFlags, s
 			return nil, err
 		}
 	}
+	if f.screen != nil && (refused != nil || watching != nil) { // what the run would have done is to stay
+		f.screen.KeepPlan(p)
+	}
 	begins := engine.Event{Kind: engine.EventRun, Outlook: s.run.Outlook(p.Nodes), Limits: s.run.Limits(), Used: s.used()}
 	if s.run.Past != nil {
 		begins.States = s.byState(s.run.Before())
@@ -324,6 +352,7 @@ func (s *session) carryOut(planning context.Context, stop stopper, f runFlags, s
 		return nil, err
 	}
 	s.run.Stop = stop.stop
+	s.run.Controls = f.controls
 	if err := s.bind(); err != nil { // the live passes have all their steps
 		return nil, err
 	}

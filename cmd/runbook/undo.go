@@ -21,41 +21,38 @@ func undoCommand(stop stopper) *cobra.Command {
 		Short: "Take back what a run did, where nobody has changed it since",
 		Args:  oneRun,
 		RunE: func(_ *cobra.Command, args []string) error {
-			emit, done, err := f.sink()
-			if err != nil {
-				return err
-			}
-			defer done()
-			planning, cancel := stop.whole()
-			defer cancel()
-			run, undo, err := undoOf(planning, args[0], force)
-			if err != nil {
-				return err
-			}
-			if err := f.nodesOf(run, undo.Nodes()); err != nil {
-				return err
-			}
-			if err := known(force, undo.Nodes(), run.ID); err != nil {
-				return err
-			}
-			s, err := openProgram(planning, undo, f.fleetFlags, emit)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			if err := s.start(f); err != nil {
-				return err
-			}
-			s.source, s.undoes = engine.Source{Main: "undo of " + run.ID}, run.ID
-			if len(force) > 0 {
-				s.params = map[string]string{forcedParam: strings.Join(force, ",")}
-			}
-			return s.recorded("undo", stop, func() (map[string]engine.NodeState, error) {
-				states, err := s.carryOut(planning, stop, f, nil)
-				if left := undo.LeftAlone(); left != nil && (err == nil || engine.Worst(engine.AsError(err).Code, left.Code) == left.Code) {
-					return states, left
+			return f.show([]string{"undo", args[0]}, &stop, func(emit func(engine.Event)) error {
+				planning, cancel := stop.whole()
+				defer cancel()
+				run, undo, err := undoOf(planning, args[0], force)
+				if err != nil {
+					return err
 				}
-				return states, err
+				if err := f.nodesOf(run, undo.Nodes()); err != nil {
+					return err
+				}
+				if err := known(force, undo.Nodes(), run.ID); err != nil {
+					return err
+				}
+				s, err := openProgram(planning, undo, f.fleetFlags, emit)
+				if err != nil {
+					return err
+				}
+				defer s.close()
+				if err := s.start(f); err != nil {
+					return err
+				}
+				s.source, s.undoes = engine.Source{Main: "undo of " + run.ID}, run.ID
+				if len(force) > 0 {
+					s.params = map[string]string{forcedParam: strings.Join(force, ",")}
+				}
+				return s.recorded("undo", stop, func() (map[string]engine.NodeState, error) {
+					states, err := s.carryOut(planning, stop, f, nil)
+					if left := undo.LeftAlone(); left != nil && (err == nil || engine.Worst(engine.AsError(err).Code, left.Code) == left.Code) {
+						return states, left
+					}
+					return states, err
+				})
 			})
 		},
 	}

@@ -109,24 +109,29 @@ func watch(ctx context.Context, id string, f runFlags) error {
 		return err
 	}
 	defer events.Close() //nolint:errcheck // it was only read
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	left := context.AfterFunc(ctx, func() { events.Close() })
 	defer left()
-	if err := f.follow(run, events); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return &engine.Error{Code: engine.Interrupted, Cause: fmt.Sprintf("run %s goes on, and is not watched from here any more", run.ID)}
-	}
-	return outcome(ctx, j, run.ID)
+	return f.show([]string{"watching " + tui.Subject(run)}, nil, func(emit func(engine.Event)) error {
+		if f.screen != nil { // q leaves it
+			go func() {
+				<-f.screen.Left()
+				cancel()
+			}()
+		}
+		if err := f.follow(run, events, emit); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return &engine.Error{Code: engine.Interrupted, Cause: fmt.Sprintf("run %s goes on, and is not watched from here any more", run.ID)}
+		}
+		return outcome(ctx, j, run.ID)
+	})
 }
 
 // follow shows the events of a run as they come, and before the first change its plan.
-func (f *runFlags) follow(run engine.RunRecord, events io.Reader) error {
-	emit, done, err := f.sink()
-	if err != nil {
-		return err
-	}
-	defer done()
+func (f *runFlags) follow(run engine.RunRecord, events io.Reader, emit func(engine.Event)) error {
 	plan := &engine.Plan{Source: run.Source, Params: run.Params, Inventory: run.Inventory, Selection: run.Selection}
 	plan.Source.Main = run.Runbook
 	nth := map[string]int{}

@@ -1,6 +1,6 @@
-// Package terminal is a terminal for tests: a pseudo-terminal with an emulator at its far end, which
+// Package pty is a terminal for tests: a pseudo-terminal with an emulator at its far end, which
 // shows what a person would see and answers what it is asked, as terminals do.
-package terminal
+package pty
 
 import (
 	"fmt"
