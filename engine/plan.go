@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -117,19 +118,48 @@ func (p *NodePlan) Changes() []PlannedChange {
 func (p *NodePlan) Does() string {
 	type does struct {
 		Op, Verb, Restart string
-		Diff, Lost        resource.Diff
+		Diff              resource.Diff
+		Lost              []string
+		Addrs, Routes     int
 		Guarded           bool
 		Refused           *NodeError
 	}
 	var all []does
 	for _, s := range p.Steps {
 		if s.Edit.Happens() || s.Refused != nil {
-			all = append(all, does{s.Title(), s.Edit.Verb, s.Edit.Restart, s.Edit.Diff(), resource.Compare(s.Edit.Lost, resource.State{}), s.Edit.Guard != nil, s.Refused})
+			d := does{Op: s.Title(), Verb: s.Edit.Verb, Restart: s.Edit.Restart, Diff: s.Edit.Diff(), Guarded: s.Edit.Guard != nil, Refused: s.Refused}
+			var lost []resource.Resource
+			lost, d.Addrs, d.Routes = s.Edit.LostApart()
+			for _, r := range lost {
+				d.Lost = append(d.Lost, fmt.Sprint(r))
+			}
+			all = append(all, d)
 		}
 	}
 	b, _ := json.Marshal(all) // texts, numbers and diffs
 	sum := sha256.Sum256(b)
 	return string(sum[:])
+}
+
+// LostApart is what a restart loses and puts back, in the order of its keys. The node's own addresses,
+// and what the kernel makes of them, are only counted: they are others on every node, and would part nodes that get the same change.
+func (e Edit) LostApart() (lost []resource.Resource, addrs, routes int) {
+	for _, k := range e.Lost.Keys() {
+		switch r := e.Lost[k].(type) {
+		case resource.Addr:
+			if r.Permanent {
+				addrs++
+				continue
+			}
+		case resource.Route:
+			if r.Proto == resource.ProtoKernel {
+				routes++
+				continue
+			}
+		}
+		lost = append(lost, e.Lost[k])
+	}
+	return lost, addrs, routes
 }
 
 // Share makes p hold what the plan of another node, o, holds too as o does, so that it is

@@ -148,27 +148,18 @@ func changeLines(c engine.PlannedChange) []string {
 	return out
 }
 
-// lostLines is what a restart loses and puts back. The node's own addresses, and what
-// the kernel makes of them, are only counted: they are others on every node, and would part nodes that get the same change.
+// lostLines is what a restart loses and puts back.
 func lostLines(e engine.Edit) []string {
 	why := fmt.Sprintf("    lost when %s goes down; put back", e.Restart)
 	const rest = " with what is left of its lifetime"
 	var out []string
-	addrs, routes := 0, 0
-	for _, k := range e.Lost.Keys() {
-		line := fmt.Sprintf("    - %-5s %s%s", k.Kind(), e.Lost[k], why)
-		switch r := e.Lost[k].(type) {
+	lost, addrs, routes := e.LostApart()
+	for _, r := range lost {
+		line := fmt.Sprintf("    - %-5s %s%s", r.Key().Kind(), r, why)
+		switch r := r.(type) {
 		case resource.Addr:
-			if r.Permanent {
-				addrs++
-				continue
-			}
 			line += rest
 		case resource.Route:
-			if r.Proto == resource.ProtoKernel {
-				routes++
-				continue
-			}
 			if r.Expires {
 				line += rest
 			}
