@@ -23,7 +23,7 @@ const (
 const book = `"""Add a host route; restart the interface."""
 
 runbook(
-    limits = limits(nodes = 20, changes_per_node = 2, repeats = 1),
+    limits = limits(nodes = 20, changes = 20, changes_per_node = 2, repeats = 1),
     rollout = rollout(waves = ["1", "50%", "100%"], bake = "2s", gate_every = "1s", max_failures = 1),
 )
 
