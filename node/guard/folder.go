@@ -203,6 +203,21 @@ func (f folder) tryLock(name string) (*os.File, error) {
 	return nil, unwritable(&fs.PathError{Op: "lock", Path: f.path(name), Err: err})
 }
 
+// locked reports whether somebody has locked the file name, as tryLock does. Who only asks that locks
+// nobody out for whom it matters, and is never taken for one that has it.
+func (f folder) locked(name string) (bool, error) {
+	l, err := os.Open(f.path(name))
+	if errors.Is(err, fs.ErrNotExist) { // nobody ever has
+		return false, nil
+	}
+	if err != nil {
+		return false, unwritable(err)
+	}
+	defer l.Close() //nolint:errcheck // it was only opened
+	err = unix.Flock(int(l.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	return errors.Is(err, unix.EWOULDBLOCK), nil
+}
+
 // unwritable is err as the refusal of a change that must be written down.
 func unwritable(err error) error {
 	return &engine.Error{

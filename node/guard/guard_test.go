@@ -339,6 +339,39 @@ func TestAgentIsKilledWhileItChanges(t *testing.T) {
 	t.Logf("killed 10 times in 60 changes each; %d stood then, none at the end", stood)
 }
 
+// Two guardians may be started at the same time, one by an agent that was killed meanwhile: one of them watches, which is
+// all that matters to the agent whose own one has left. Where none watches, it is an error.
+func TestAnotherGuardianComesFirst(t *testing.T) {
+	n := Over(nil, t.TempDir())
+	var first *os.File
+	n.start = func(string) (err error) {
+		if first, err = n.folder.tryLock(watchName); err != nil || first == nil {
+			t.Fatalf("it cannot come first: %v", err)
+		}
+		return errors.New("the guardian does not watch: EOF")
+	}
+	if err := n.watched(); err != nil {
+		t.Error(err)
+	}
+	n.start = func(string) error { t.Error("another one is started"); return nil }
+	if err := n.watched(); err != nil {
+		t.Error(err)
+	}
+	first.Close() //nolint:errcheck // a lock
+	looks, err := os.Open(n.folder.path(watchName))
+	if err == nil {
+		err = syscall.Flock(int(looks.Fd()), syscall.LOCK_SH)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer looks.Close() //nolint:errcheck // a lock
+	n.start = func(string) error { return errors.New("it cannot be started") }
+	if err := n.watched(); err == nil {
+		t.Error("who only looks whether there is a guardian is taken for one")
+	}
+}
+
 // A disk that is full by then keeps no guardian from putting back, and no confirmation from coming through.
 func TestDiskFillsUp(t *testing.T) {
 	for _, confirmed := range []bool{false, true} {

@@ -101,19 +101,22 @@ func Watch(ctx context.Context, k Kernel, dir string) error {
 	}
 }
 
-// lookWithin is how long somebody may have the lock of a guardian without being one.
+// lookWithin is how long one that dies, a killed guardian, may still have its lock.
 const lookWithin = 300 * time.Millisecond
 
 // watch takes the place of the guardian; nil: another one has it.
 func (n *Node) watch(ctx context.Context) (*os.File, error) {
-	within, every := lookWithin, 10*time.Millisecond // an agent that looks whether there is one has the lock for a moment, and so has one that dies
+	within, every := lookWithin, 10*time.Millisecond
 	if os.Getenv(relieveVar) != "" {
 		within, every = relieveWithin, aliveEvery
 	}
 	for end := time.Now().Add(within); ; time.Sleep(every) {
 		watch, err := n.folder.tryLock(watchName)
-		if err != nil || watch != nil || time.Now().After(end) || ctx.Err() != nil {
+		if err != nil || watch != nil || ctx.Err() != nil {
 			return watch, err
+		}
+		if is, err := n.folder.locked(watchName); err != nil || is && time.Now().After(end) { // else somebody only looks whether there is one
+			return nil, err
 		}
 	}
 }
@@ -188,11 +191,9 @@ func (n *Node) Recover(ctx context.Context) error {
 	if r, _ := n.folder.pending(); r == nil { // nearly always: nothing is made or locked
 		return nil
 	}
-	watch, err := n.folder.tryLock(watchName)
-	if err != nil || watch == nil { // there is a guardian, and perhaps an agent at work
+	if is, err := n.folder.locked(watchName); err != nil || is { // there is a guardian, and perhaps an agent at work
 		return err
 	}
-	watch.Close() //nolint:errcheck // a lock
 	ctx, cancel := context.WithTimeout(ctx, putBackWithin)
 	defer cancel()
 	lock, err := n.folder.lock(ctx)

@@ -5,12 +5,9 @@ package guard
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"runbook/engine"
 	"runbook/engine/resource"
@@ -39,12 +36,7 @@ func (f folder) heldBy(h hold) resource.Memory {
 // holding is the run that works on the node, through whichever agent. Where the file
 // could not be written, or is just about to be, it is not said which.
 func (f folder) holding() (h hold, held bool) {
-	l, err := os.Open(f.path(holdName))
-	if err != nil { // nobody ever has
-		return hold{}, false
-	}
-	defer l.Close() //nolint:errcheck // it was only opened
-	if err := unix.Flock(int(l.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+	if held, _ := f.locked(holdName); !held { // or it cannot be told; then it cannot be taken either
 		return hold{}, false
 	}
 	if f.load(holdName, &h) != nil {

@@ -225,12 +225,18 @@ func (n *Node) restore(r, was *record) error {
 
 // watched sees to it that a guardian is there.
 func (n *Node) watched() error {
-	l, err := n.folder.tryLock(watchName)
-	if err != nil || l == nil { // a guardian holds it
+	if is, err := n.folder.locked(watchName); err != nil || is {
 		return err
 	}
-	l.Close() //nolint:errcheck // nothing was written
-	return n.start(n.folder.dir)
+	err := n.start(n.folder.dir)
+	if err == nil {
+		return nil
+	}
+	// One that an agent had started which was killed since may have come first: ours then left without a word.
+	if is, _ := n.folder.locked(watchName); is {
+		return nil
+	}
+	return err
 }
 
 // settle writes into r what became of its last changes, edits: what was found
