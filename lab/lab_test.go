@@ -132,19 +132,28 @@ func TestNodes(t *testing.T) {
 	wantCode(t, err, engine.Invalid, "it has node-1 to node-3")
 }
 
-func TestGateways(t *testing.T) {
+func TestNetNS(t *testing.T) {
 	l := up(t, Options{Nodes: 1})
-	s, err := l.Status(t.Context())
+	ns, err := l.NetNS(t.Context(), "node-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	inNetNS(t, s.Nodes[0].PID, func() {
-		for _, gw := range []string{"10.98.0.1", "fd00:98::1", "10.99.0.1"} {
-			if err := ping(gw); err != nil {
-				t.Errorf("%s does not answer: %v", gw, err)
-			}
+	defer ns.Close()
+	for _, gw := range []string{"10.98.0.1", "fd00:98::1", "10.99.0.1"} { // which answer as gateways
+		if err := ns.Do(func() error { return ping(gw) }); err != nil {
+			t.Errorf("%s does not answer: %v", gw, err)
 		}
-	})
+	}
+	c, err := ns.Dial(t.Context(), "tcp", "10.98.0.2:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if from := c.LocalAddr().String(); !strings.HasPrefix(from, "10.98.0.2:") {
+		t.Errorf("a connection of node-1 to itself comes from %s", from)
+	}
+	_, err = l.NetNS(t.Context(), "node-2")
+	wantCode(t, err, engine.Invalid, `the lab has no node "node-2"`)
 }
 
 func TestExec(t *testing.T) {

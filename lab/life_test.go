@@ -53,14 +53,14 @@ func killableMaker(t *testing.T, dir string) (maker *exec.Cmd, holder int, at st
 
 func TestMakerKilled(t *testing.T) {
 	maker, holder, dir := killableMaker(t, "temporary")
-	processes := family(t, holder)
+	processes := integration.Family(t, holder)
 	if len(processes) < 5 { // the holder, and init and sshd of each node
 		t.Fatalf("the lab has only processes %v", processes)
 	}
 	if err := maker.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	awaitNone(t, processes)
+	integration.AwaitNone(t, processes, lifetime)
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the lab has left its folder %s: %v", dir, err)
 	}
@@ -78,22 +78,22 @@ func TestStandingOutlivesItsMaker(t *testing.T) {
 	if code, out := run(t, l, "node-1", "hostname"); out != "node-1\n" {
 		t.Errorf("hostname: exit %d, %q", code, out)
 	}
-	processes := family(t, holder)
+	processes := integration.Family(t, holder)
 	if err := l.Down(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	awaitNone(t, processes)
+	integration.AwaitNone(t, processes, lifetime)
 }
 
 // TestHolderTerminated sends what a machine sends when it shuts down.
 func TestHolderTerminated(t *testing.T) {
 	l := up(t, Options{Nodes: 2})
-	processes := family(t, l.HolderPID())
+	processes := integration.Family(t, l.HolderPID())
 	if err := syscall.Kill(l.HolderPID(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	<-l.died
-	awaitNone(t, processes)
+	integration.AwaitNone(t, processes, lifetime)
 	if left, _ := filepath.Glob(l.Dir() + "/*"); len(left) > 0 {
 		t.Errorf("the lab has left %v", left)
 	}
@@ -101,10 +101,10 @@ func TestHolderTerminated(t *testing.T) {
 
 func TestHolderKilled(t *testing.T) {
 	l := up(t, Options{Nodes: 2})
-	processes := family(t, l.HolderPID())
+	processes := integration.Family(t, l.HolderPID())
 	kill(t, l.HolderPID())
 	<-l.died // this process made it, so that it stays until it is waited for
-	awaitNone(t, processes)
+	integration.AwaitNone(t, processes, lifetime)
 	_, err := l.Dial(t.Context(), "node-1")
 	wantCode(t, err, engine.Invalid, "was killed")
 	if err := l.Down(t.Context()); err != nil {
@@ -119,10 +119,10 @@ func TestHolderKilled(t *testing.T) {
 func TestStaleFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	maker, holder, _ := killableMaker(t, dir)
-	processes := family(t, holder)
+	processes := integration.Family(t, holder)
 	kill(t, holder)
 	kill(t, maker.Process.Pid)
-	awaitNone(t, processes)
+	integration.AwaitNone(t, processes, lifetime)
 	_, err := Open(dir)
 	wantCode(t, err, engine.Invalid, "no lab is up")
 	l := up(t, Options{Nodes: 1, Dir: dir, Standing: true})
@@ -174,11 +174,11 @@ func TestStanding(t *testing.T) {
 	_, err = l.Dial(t.Context(), "node-1")
 	wantCode(t, err, engine.Unreachable, "its init has died")
 
-	processes := family(t, l.HolderPID())
+	processes := integration.Family(t, l.HolderPID())
 	if err := l.Down(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	awaitNone(t, processes)
+	integration.AwaitNone(t, processes, lifetime)
 	_, err = Open(dir)
 	wantCode(t, err, engine.Invalid, "no lab is up")
 	if left, _ := filepath.Glob(dir + "/*"); len(left) > 0 {

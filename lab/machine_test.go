@@ -33,11 +33,11 @@ func TestMachineIsUntouched(t *testing.T) {
 			mischief(t, l, n.Name)
 		}
 		during := machine(t)
-		processes := family(t, l.HolderPID())
+		processes := integration.Family(t, l.HolderPID())
 		if err := l.Down(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		awaitNone(t, processes)
+		integration.AwaitNone(t, processes, lifetime)
 		after := machine(t)
 		diff := append(different("during", before, during), different("after", before, after)...)
 		if i == 0 {
@@ -182,77 +182,6 @@ func different(when string, a, b map[string]string) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// family returns a process and all that descend from it: number to start time.
-func family(t *testing.T, root int) map[int]string {
-	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent, started := map[int]int{}, map[int]string{}
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			if f := procStat(pid); f != nil {
-				parent[pid], _ = strconv.Atoi(f[1])
-				started[pid] = f[19]
-			}
-		}
-	}
-	out := map[int]string{}
-	for pid := range parent {
-		for p := pid; p != 0; p = parent[p] {
-			if p == root {
-				out[pid] = started[pid]
-				break
-			}
-		}
-	}
-	return out
-}
-
-// procStat returns the fields of /proc/PID/stat after the name, from the state on.
-func procStat(pid int) []string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	i := strings.LastIndexByte(string(b), ')')
-	if err != nil || i < 0 {
-		return nil
-	}
-	return strings.Fields(string(b)[i+1:])
-}
-
-// awaitNone waits until none of these processes is left. One that has ended but
-// that its parent, the machine's own init, has not looked after yet does not count.
-func awaitNone(t *testing.T, processes map[int]string) {
-	t.Helper()
-	for deadline := time.Now().Add(lifetime); ; time.Sleep(10 * time.Millisecond) {
-		var left []int
-		for pid, started := range processes {
-			if f := procStat(pid); f != nil && f[19] == started && f[0] != "Z" {
-				left = append(left, pid)
-			}
-		}
-		if len(left) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("processes %v of the lab are left", left)
-		}
-	}
-}
-
-// inNetNS calls f in the network namespace of a process.
-func inNetNS(t *testing.T, pid int, f func()) {
-	t.Helper()
-	ns, err := openNetNS(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	if err := ns.Do(func() error { f(); return nil }); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // ping sends one echo request and waits for an answer.

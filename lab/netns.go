@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,19 +26,13 @@ func (l *Lab) NetNS(ctx context.Context, node string) (*NetNS, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range s.Nodes {
-		if n.Name == node {
-			return openNetNS(n.PID)
-		}
+	i := slices.IndexFunc(s.Nodes, func(n NodeStatus) bool { return n.Name == node })
+	if i < 0 {
+		return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("the lab has no node %q", node)}
 	}
-	return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("the lab has no node %q", node)}
-}
-
-// openNetNS opens the network namespace of a process, as this machine counts.
-func openNetNS(pid int) (*NetNS, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.Nodes[i].PID))
 	if err != nil {
-		return nil, engine.Internal.Errorf("the network of process %d: %w", pid, err)
+		return nil, &engine.Error{Code: engine.Unreachable, Node: node, Cause: "its network has ended with it", Kernel: err.Error()}
 	}
 	return &NetNS{f}, nil
 }

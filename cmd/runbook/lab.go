@@ -18,15 +18,15 @@ import (
 func labCommand(stop stopper) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
-		Short: "Throw-away nodes on this machine: up N, down, status, exec NODE -- ARGV",
+		Short: "Throw-away nodes on this machine: up N, down, status, exec NODE -- ARGV, incident",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("lab has no %q", args[0]), Hint: "up N, down, status, exec NODE -- ARGV"}
+				return &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("lab has no %q", args[0]), Hint: "up N, down, status, exec NODE -- ARGV, incident"}
 			}
 			return c.Help()
 		},
 	}
-	c.AddCommand(labUp(stop), labDown(), labStatus(), labExec(stop))
+	c.AddCommand(labUp(stop), labDown(), labStatus(), labExec(stop), labIncident(stop))
 	return c
 }
 

@@ -33,7 +33,7 @@ func (c Config) act(ctx context.Context, play func(*stage, *record) error) (a Ac
 			err = e
 		}
 	}()
-	r := newRecord(st.names(), func(m Mark) { c.say("%5.1f s  %s", m.At, m.Text) })
+	r := newRecord(st.names())
 	if err := st.serve(st.names(), habits, r); err != nil {
 		return Act{}, err
 	}
@@ -62,17 +62,24 @@ func (st *stage) names() (names []string) {
 // actOfScript runs the script until it is ended from outside, as it does not end by itself.
 func (c Config) actOfScript(ctx context.Context) (Act, error) {
 	c.say("\nThe script: it adds a route to each node, restarts eth1, and takes a node once more that has no route then.\n"+
-		"None ever has, for the restart drops it. After %s somebody ends the script.\n", scriptFor)
+		"None ever has, for the restart drops it. %s after the server is full, somebody ends the script.\n", noticed)
 	return c.act(ctx, func(st *stage, r *record) error {
 		const file = "/root/add_host_route.sh"
 		if err := put(ctx, st.lab, st.operator, file, "700", script); err != nil {
 			return err
 		}
-		r.point("bash add_host_route.sh " + route + " " + gateway + " " + strings.Join(st.names(), " "))
+		r.point(c.at(r, "bash add_host_route.sh %s %s %s", route, gateway, strings.Join(st.names(), " ")), "script")
 		limited, cancel := context.WithTimeout(ctx, scriptFor)
 		defer cancel()
-		w := &lines{tell: func(l string) { c.say("%9s %s", "|", l) }}
-		exit, err := stream(limited, st.lab, st.operator, nil, w, append([]string{"bash", file, route, gateway}, st.names()...)...)
+		go func() {
+			select {
+			case <-limited.Done():
+			case <-r.full:
+				r.point(c.at(r, "the server is full: the first connection is refused"), "server full")
+				time.AfterFunc(noticed, cancel)
+			}
+		}()
+		exit, err := stream(limited, st.lab, st.operator, nil, c.quoted(), append([]string{"bash", file, route, gateway}, st.names()...)...)
 		switch {
 		case limited.Err() == nil && err == nil:
 			return engine.Internal.Errorf("the script has ended by itself, with exit status %d: it was to loop", exit)
@@ -81,7 +88,7 @@ func (c Config) actOfScript(ctx context.Context) (Act, error) {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		r.point("the script is ended")
+		r.point(c.at(r, "the script is ended"), "ended")
 		return nil
 	})
 }
@@ -91,20 +98,20 @@ func (c Config) actOfRunbook(ctx context.Context) (out RunbookAct, err error) {
 	c.say("\nThe same change by runbook: first with the script's loop in it, then without, then once more.\n")
 	out.Act, err = c.act(ctx, func(st *stage, r *record) error {
 		for _, step := range []struct {
-			into *Command
-			file string
-			text []byte
-			ends string
+			into  *Command
+			file  string
+			text  []byte
+			label string
 		}{
-			{&out.Looping, "looping.star", looping, "refused"},
-			{&out.Correct, "add_host_route.star", correct, "done"},
-			{&out.Again, "add_host_route.star", correct, "refused"},
+			{&out.Looping, "looping.star", looping, "loop"},
+			{&out.Correct, "add_host_route.star", correct, "correct"},
+			{&out.Again, "add_host_route.star", correct, "again"},
 		} {
 			if err := os.WriteFile(filepath.Join(st.home, step.file), step.text, 0o600); err != nil {
 				return engine.Internal.Errorf("the runbook: %w", err)
 			}
 			var err error
-			if *step.into, err = c.runbook(ctx, st, r, step.file); err != nil {
+			if *step.into, err = c.runbook(ctx, st, r, step.file, step.label); err != nil {
 				return err
 			}
 			if err := st.pause(ctx, calm); err != nil {
@@ -117,14 +124,14 @@ func (c Config) actOfRunbook(ctx context.Context) (out RunbookAct, err error) {
 }
 
 // runbook has the program run a runbook on the nodes with services, and compares them before and after.
-func (c Config) runbook(ctx context.Context, st *stage, r *record, file string) (out Command, err error) {
+func (c Config) runbook(ctx context.Context, st *stage, r *record, file, label string) (out Command, err error) {
 	before, err := st.held(ctx)
 	if err != nil {
 		return out, err
 	}
 	restarts := r.restarts()
 	args := []string{"run", "-i", "lab", "-n", fmt.Sprintf("node-[1:%d]", nodes), "--yes", file, "dst=" + route, "via=" + gateway}
-	r.point("runbook " + strings.Join(args, " "))
+	began := c.at(r, "runbook %s", strings.Join(args, " "))
 	if out, err = c.start(ctx, st.home, args); err != nil {
 		return out, err
 	}
@@ -133,7 +140,8 @@ func (c Config) runbook(ctx context.Context, st *stage, r *record, file string) 
 		return out, err
 	}
 	out.Restarts, out.Changed = r.restarts()-restarts, before != after
-	r.point(fmt.Sprintf("exit code %d, %d restarts of an interface", out.Exit, out.Restarts))
+	r.point(began, fmt.Sprintf("%s: exit %d", label, out.Exit))
+	c.say("%9s exit code %d; interfaces were restarted %d times\n", "|", out.Exit, out.Restarts)
 	return out, nil
 }
 
@@ -144,7 +152,7 @@ func (c Config) start(ctx context.Context, home string, args []string) (out Comm
 	cmd.Args[0] = "runbook"
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+home, "NO_COLOR=1")
-	w := io.MultiWriter(&said, &lines{tell: func(l string) { c.say("%9s %s", "|", l) }})
+	w := io.MultiWriter(&said, c.quoted())
 	cmd.Stdout, cmd.Stderr = w, w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is this process's to pass on, once
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -158,6 +166,18 @@ func (c Config) start(ctx context.Context, home string, args []string) (out Comm
 		return out, engine.Internal.Errorf("starting runbook: %w", err)
 	}
 	return Command{Exit: cmd.ProcessState.ExitCode(), Output: said.String()}, nil
+}
+
+// at tells what happens now in an act, and returns when that is.
+func (c Config) at(r *record, format string, args ...any) float64 {
+	now := r.now()
+	c.say("%5.1f s  %s", now, fmt.Sprintf(format, args...))
+	return now
+}
+
+// quoted shows what another program says.
+func (c Config) quoted() io.Writer {
+	return &lines{tell: func(l string) { c.say("%9s %s", "|", l) }}
 }
 
 // held is what the kernels of all nodes with services hold of addresses and routes.

@@ -10,8 +10,8 @@ todo=("${@:3}")
 while [ ${#todo[@]} -gt 0 ]; do
   left=()
   for node in "${todo[@]}"; do
-    ssh -n "$node" "ip route replace $route via $gateway dev eth1"
-    ssh -n "$node" "ip link set eth1 down; sleep 2; ip link set eth1 up"
+    ssh -n "$node" "ip route replace $route via $gateway dev eth1
+      ip link set eth1 down; sleep 2; ip link set eth1 up"
     if ssh -n "$node" "ip route show $route" | grep -q via; then
       echo "$node: done"
     else

@@ -35,7 +35,9 @@ const (
 	maxConnections = 100 // Postgres' own default
 	route          = "10.20.0.7/32"
 	gateway        = "10.98.0.1"
-	scriptFor      = 24 * time.Second // then somebody has found the script and ends it
+	// Somebody ends the script noticed after the first connection was refused; else after scriptFor.
+	noticed   = 12 * time.Second
+	scriptFor = 45 * time.Second
 )
 
 // habits are those of the services. A restart of eth1 by the script takes 2 s,
@@ -62,11 +64,11 @@ type Config struct {
 
 // Report is what came of it.
 type Report struct {
-	Capacity int           `json:"capacity"` // how many connections the server has for services
-	Pool     int           `json:"pool"`     // connections of each service
-	Script   Act           `json:"script"`   // bash, with its bug
-	Runbook  RunbookAct    `json:"runbook"`
-	Took     time.Duration `json:"-"`
+	Capacity int        `json:"capacity"` // how many connections the server has for services
+	Pool     int        `json:"pool"`     // connections of each service
+	Script   Act        `json:"script"`   // bash, with its bug
+	Runbook  RunbookAct `json:"runbook"`
+	Took     float64    `json:"took"` // by all of it, in seconds
 }
 
 // RunbookAct is the act in which runbook does it.
@@ -118,7 +120,7 @@ func Replay(ctx context.Context, c Config) (*Report, error) {
 	if r.Runbook, err = c.actOfRunbook(ctx); err != nil {
 		return nil, engine.AsError(err)
 	}
-	r.Took = time.Since(began)
+	r.Took = time.Since(began).Seconds()
 	return r, nil
 }
 

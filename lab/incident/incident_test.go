@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"encoding/json"
 	"os"
 	"testing"
 
@@ -19,18 +20,14 @@ func TestTry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, _ := json.MarshalIndent(r, "", " ")
+	os.WriteFile("/work/wt/inc11/try/report.json", b, 0o600)
 	t.Log(r.Took)
-	for _, s := range r.Script.Seconds {
-		t.Log(s)
-	}
-	for _, n := range r.Script.Nodes {
-		t.Log(n)
-	}
-	for _, s := range r.Runbook.Seconds {
-		t.Log(s)
-	}
-	for _, n := range r.Runbook.Nodes {
-		t.Log(n)
-	}
-	t.Log(r.Runbook.Looping.Changed, r.Runbook.Correct.Changed, r.Runbook.Again.Changed)
+}
+func TestDraw(t *testing.T) {
+	r := &Report{}
+	b, _ := os.ReadFile("/work/wt/inc11/try/report.json")
+	json.Unmarshal(b, r)
+	t.Log("\n" + r.Chart() + "\n" + r.Table())
+	os.WriteFile("/work/wt/inc11/try/x.svg", []byte(r.SVG()), 0o644)
 }

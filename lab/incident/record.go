@@ -15,6 +15,12 @@ type Second struct {
 	Refused  int `json:"refused"`  // of those: because the server had too many connections
 }
 
+// What [Act.Most] and [Act.Sum] may read of a second.
+func (s Second) backends() int { return s.Backends }
+func (s Second) dead() int     { return s.Dead }
+func (s Second) failed() int   { return s.Failed }
+func (s Second) refused() int  { return s.Refused }
+
 // NodeFigures is how the service on one node has fared.
 type NodeFigures struct {
 	Node     string  `json:"node"`
@@ -28,8 +34,8 @@ type NodeFigures struct {
 
 // Mark is a moment of an act that a picture points out.
 type Mark struct {
-	At   float64 `json:"at"` // seconds from the beginning
-	Text string  `json:"text"`
+	At    float64 `json:"at"` // seconds from the beginning
+	Label string  `json:"label"`
 }
 
 // Act is what was seen while something was done to the nodes.
@@ -58,23 +64,22 @@ func (a Act) Sum(f func(Second) int) (sum int) {
 
 // record takes down what happens in an act. It is safe for concurrent use.
 type record struct {
-	mu      sync.Mutex
-	began   time.Time // zero: nothing is taken down yet
-	nodes   []*nodeRecord
-	act     Act
-	refused bool
-	mark    func(Mark) // hears of each mark
+	mu    sync.Mutex
+	began time.Time // zero: nothing is taken down yet
+	nodes []*nodeRecord
+	act   Act
+	full  chan struct{} // closed with the first connection that is refused
 }
 
 // nodeRecord is the service on one node: its figures, and when it was served.
 type nodeRecord struct {
 	NodeFigures
 	served map[int]bool // by second
-	last   time.Time    // nil request was served later
+	last   time.Time    // no request was served later
 }
 
-func newRecord(nodes []string, mark func(Mark)) *record {
-	r := &record{mark: mark}
+func newRecord(nodes []string) *record {
+	r := &record{full: make(chan struct{})}
 	for _, n := range nodes {
 		r.nodes = append(r.nodes, &nodeRecord{NodeFigures: NodeFigures{Node: n}, served: map[int]bool{}})
 	}
@@ -129,9 +134,8 @@ func (r *record) request(node string, err error) {
 	if isFull(err) {
 		s.Refused++
 		n.Refused++
-		if !r.refused {
-			r.refused = true
-			r.add("the server is full: the first connection is refused")
+		if r.act.Sum(Second.refused) == 1 {
+			close(r.full)
 		}
 	}
 }
@@ -168,19 +172,18 @@ func (r *record) restarts() int {
 	return len(r.act.Restarts)
 }
 
-// point adds a mark.
-func (r *record) point(text string) {
+// now is how many seconds of the act have passed.
+func (r *record) now() float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.add(text)
+	return time.Since(r.began).Seconds()
 }
 
-func (r *record) add(text string) {
-	m := Mark{time.Since(r.began).Seconds(), text}
-	r.act.Marks = append(r.act.Marks, m)
-	if r.mark != nil {
-		r.mark(m)
-	}
+// point has the picture point out a moment.
+func (r *record) point(at float64, label string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.act.Marks = append(r.act.Marks, Mark{at, label})
 }
 
 // end is all that was taken down, of whole seconds.

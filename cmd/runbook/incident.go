@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"runbook/engine"
+	"runbook/lab/incident"
+)
+
+func labIncident(stop stopper) *cobra.Command {
+	var svg, format string
+	c := &cobra.Command{
+		Use:   "incident",
+		Short: "Replay the incident that runbook exists because of: a script that loops, Postgres, and runbook in its place",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if err := oneOf("--format", format, "text", "json"); err != nil {
+				return err
+			}
+			if info, err := os.Stat(filepath.Dir(svg)); svg != "" && (err != nil || !info.IsDir()) { // said before a minute has passed
+				return engine.Invalid.Errorf("--svg %s: there is no folder %s", svg, filepath.Dir(svg))
+			}
+			out := os.Stdout
+			if format == "json" {
+				out = os.Stderr
+			}
+			ctx, cancel := stop.whole()
+			defer cancel()
+			r, err := incident.Replay(ctx, incident.Config{Program: "/proc/self/exe", Out: out})
+			if err != nil {
+				return err
+			}
+			if svg != "" {
+				if err := os.WriteFile(svg, []byte(r.SVG()), 0o644); err != nil { //nolint:gosec // a picture to be looked at
+					return engine.Invalid.Errorf("--svg: %w", err)
+				}
+			}
+			if format == "json" {
+				return printJSON(r)
+			}
+			fmt.Printf("\n%s\n%s\nAll of it took %.0f s, and nothing of it is left.\n", r.Chart(), r.Table(), r.Took)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&svg, "svg", "", "draw what happened, second by second, to this `FILE`")
+	c.Flags().StringVar(&format, "format", "text", "text, or json: the figures")
+	return c
+}
