@@ -20,7 +20,7 @@ import (
 // This file is the acts: what is done to the nodes while the services work.
 
 // calm is how long the services are watched before anything is done, and afterwards.
-const calm = 2 * time.Second
+const calm = 1500 * time.Millisecond
 
 // act opens a stage and its services, and has play do something to the nodes.
 func (c Config) act(ctx context.Context, play func(*stage, *record) error) (a Act, err error) {

@@ -36,7 +36,7 @@ const (
 	route          = "10.20.0.7/32"
 	gateway        = "10.98.0.1"
 	// Somebody ends the script noticed after the first connection was refused; else after scriptFor.
-	noticed   = 12 * time.Second
+	noticed   = 9 * time.Second
 	scriptFor = 45 * time.Second
 )
 
