@@ -39,10 +39,10 @@ func labIncident(stop stopper) *cobra.Command {
 					return engine.Invalid.Errorf("--svg: %w", err)
 				}
 			}
+			fmt.Fprintf(out, "\n%s\n%s\nAll of it took %.0f s, and nothing of it is left.\n", r.Chart(), r.Table(), r.Took)
 			if format == "json" {
 				return printJSON(r)
 			}
-			fmt.Printf("\n%s\n%s\nAll of it took %.0f s, and nothing of it is left.\n", r.Chart(), r.Table(), r.Took)
 			return nil
 		},
 	}

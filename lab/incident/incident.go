@@ -92,7 +92,7 @@ func Probe() error {
 	if err := lab.Probe(); err != nil {
 		return err
 	}
-	if _, err := postgresDir(); err != nil {
+	if _, err := postgresDir(debian); err != nil {
 		return err
 	}
 	for _, p := range []string{"bash", "ssh", "ip", "setpriv", "install"} {

@@ -35,23 +35,26 @@ const (
 // accounts lets everybody in who can reach the server: nobody outside the lab can.
 const accounts = "local all all trust\nhost all all 10.98.0.0/16 trust\n"
 
-// postgresDir is where the programs of the newest Postgres lie: Debian keeps them out of PATH.
-func postgresDir() (string, error) {
+// debian is where Debian has the servers of each version: not in PATH.
+const debian = "/usr/lib/postgresql"
+
+// postgresDir is where the programs of Postgres lie: of the one in PATH, else of the newest one below debian.
+func postgresDir(debian string) (string, error) {
 	if p, err := exec.LookPath("postgres"); err == nil {
 		if p, err = filepath.EvalSymlinks(p); err == nil {
 			return filepath.Dir(p), nil
 		}
 	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres") // the pattern is right
-	version := func(p string) int {
-		n, _ := strconv.Atoi(strings.Split(p, "/")[4]) // what is no number is the oldest
+	found, _ := filepath.Glob(filepath.Join(debian, "*", "bin", "postgres")) // the pattern is right
+	if len(found) == 0 {
+		return "", &engine.Error{Code: engine.Invalid, Cause: "no replay here: there is no Postgres server: no postgres in PATH, and none below " + debian,
+			Hint: "install it: on Debian the package is postgresql"}
+	}
+	version := func(program string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(program)))) // what is no number is the oldest
 		return n
 	}
-	if len(found) == 0 {
-		return "", engine.Invalid.Errorf("no Postgres server here: there is no postgres in PATH, and none in /usr/lib/postgresql")
-	}
-	newest := slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })
-	return filepath.Dir(newest), nil
+	return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })), nil
 }
 
 // server is a Postgres server on a node of a lab.
@@ -74,7 +77,7 @@ const reserved = 3
 
 // startServer makes a server on the node and waits until it answers. When ctx ends, so does it.
 func startServer(ctx context.Context, l *lab.Lab, node lab.NodeStatus, maxConnections int) (*server, error) {
-	dir, err := postgresDir()
+	dir, err := postgresDir(debian)
 	if err != nil {
 		return nil, err
 	}

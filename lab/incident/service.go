@@ -24,6 +24,9 @@ type Habits struct {
 	Every   time.Duration // how often it asks over each
 	Timeout time.Duration // how long it waits for an answer before it gives the connection up
 	Retry   time.Duration // how long it waits after a failure before it tries again
+	// Orderly is a service that closes a connection as one usually does: the kernel repeats
+	// what it says of that until it is heard. Else a connection is given up with a reset.
+	Orderly bool
 	// Settings are what each connection asks of the server, such as tcp_keepalives_idle.
 	Settings map[string]string
 }
@@ -110,7 +113,9 @@ func (s *service) connect(ctx context.Context) (*client, error) {
 			return nil, err
 		}
 		c.socket = conn.(*net.TCPConn)
-		c.socket.SetLinger(0) //nolint:errcheck // it is a setting of an open socket
+		if !s.habits.Orderly {
+			c.socket.SetLinger(0) //nolint:errcheck // it is a setting of an open socket
+		}
 		s.sockets.add(c.socket)
 		return conn, nil
 	}
@@ -122,8 +127,8 @@ func (s *service) connect(ctx context.Context) (*client, error) {
 	return c, nil
 }
 
-// giveUp closes the connection there and then, with a reset that the kernel sends
-// once and does not repeat. Where the link is down, it is lost.
+// giveUp closes the connection there and then: with a reset, which the kernel sends
+// once and does not repeat. Where the link is down, that is lost.
 func (c *client) giveUp() {
 	if c == nil || c.socket == nil {
 		return
