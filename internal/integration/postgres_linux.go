@@ -183,3 +183,6 @@ func (p *Postgres) Stop() {
 	p.Halt()
 	os.RemoveAll(p.Dir)
 }
+
+// As is who runs it, for other programs that do not run as root; nil: whoever runs the test.
+func (p *Postgres) As() *syscall.Credential { return p.as }

@@ -110,6 +110,11 @@ func (s *Server) sayServer(e *engine.Error, said *pgconn.PgError) {
 		if said.Hint != "" {
 			e.Hint = said.Hint
 		}
+	case strings.HasPrefix(said.Message, "bind message supplies"):
+		e.Code, e.Cause = engine.Invalid, "was given another number of arguments than the query has: "+said.Message
+	case strings.HasPrefix(said.Message, "admin access needed"):
+		e.Cause = fmt.Sprintf("does that for its admins only, and %s is none", role)
+		e.Hint = "admin_users in pgbouncer.ini names them"
 	default:
 		e.Cause = fmt.Sprintf("said: %s (SQLSTATE %s)", said.Message, said.Code)
 	}
