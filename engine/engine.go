@@ -93,11 +93,19 @@ type Line interface {
 	Lost() bool
 }
 
-// Dialing is a [Node] from which other connections can be made: to what can be
-// reached from there, and perhaps from nowhere else.
+// Dialing is a [Node], or a connection to one, from which other connections can be made: to
+// what can be reached from there, and perhaps from nowhere else.
 type Dialing interface {
 	// Dial connects from the node, to "tcp" or "unix", as net.Dialer.DialContext does.
 	Dial(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// NotDialing is the error of a node from which no connection can be made.
+func NotDialing(node string) *Error {
+	return &Error{
+		Code: Unreachable, Node: node, Cause: "no connection can be made from this node to others: it is not reached over SSH",
+		Hint: "ask from this machine, without a node between",
+	}
 }
 
 // Holder is a [Node] that keeps other runs off while one changes it: from the first

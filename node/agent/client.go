@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ var (
 	_ engine.Snapshotter = (*Client)(nil)
 	_ engine.Confirmer   = (*Client)(nil)
 	_ engine.Holder      = (*Client)(nil)
+	_ engine.Dialing     = (*Client)(nil)
 )
 
 // errClosed is why a connection ended that was closed here.
@@ -138,6 +140,14 @@ func (c *Client) Release() {
 	case <-c.gone:
 	case <-time.After(releaseWithin):
 	}
+}
+
+// Dial implements engine.Dialing, where the connection to the agent does.
+func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if d, can := c.conn.(engine.Dialing); can {
+		return d.Dial(ctx, network, addr)
+	}
+	return nil, engine.NotDialing(c.peer.Name)
 }
 
 // Close implements engine.Node. Calls that wait get an error.

@@ -37,12 +37,7 @@ func Through(n engine.Node) Dial {
 	if d, can := n.(engine.Dialing); can {
 		return d.Dial
 	}
-	return func(context.Context, string, string) (net.Conn, error) {
-		return nil, &engine.Error{
-			Code: engine.Unreachable, Cause: "no connection can be made from this node to others: it is not reached over SSH",
-			Hint: "name a Postgres that this machine reaches, without a node between",
-		}
-	}
+	return func(context.Context, string, string) (net.Conn, error) { return nil, engine.NotDialing("") }
 }
 
 // configOf reads the DSN server. No error shows anything of it but the words that it

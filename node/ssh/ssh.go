@@ -12,6 +12,7 @@
 //	auth.go     keys from files and from ssh-agent
 //	proxy.go    jump hosts and proxy commands
 //	stream.go   the connection to the agent, from its start
+//	dial.go     other connections through it
 //	script.go   the shell lines that find, start and install the agent
 //	eager.go    acknowledging at once, so that an sshd does not wait
 package ssh
