@@ -50,6 +50,7 @@ type application struct {
 	first     *engine.Error               // that decided code
 	stopped   bool                        // no further node starts
 	overdrawn *engine.Error               // see [Run.overdrawn]
+	tried     bool                        // a wave had something to do
 	watched   bool                        // what must pass before the first change has passed
 	does      map[*engine.NodePlan]string // see [engine.NodePlan.Does]; of those that somebody is asked about
 	pausing   int                         // how many wait because the run is paused
@@ -113,23 +114,49 @@ func (a *application) waves(ctx context.Context, ends []int, left map[string]*en
 			}
 		}
 		start = end
-		if i > 0 && !a.bake(ctx, i, len(ends), wave) {
-			break
-		}
-		if first := !a.watched && (pending(wave) || pending(a.targets)); first {
-			if !a.before(ctx, i, len(ends)) || !a.gate(ctx, engine.HookGate, i, len(ends)) {
-				break
-			}
-			a.watched = true
-		}
-		a.wave(ctx, i+1, len(ends), wave)
-		if pending(wave) && !a.gate(ctx, engine.HookGate, i+1, len(ends)) {
+		first, rest := a.canary(ends[0], wave)
+		if !a.through(ctx, i, len(ends), first) || len(rest) > 0 && !a.through(ctx, i, len(ends), rest) {
 			break
 		}
 	}
 	if a.watched {
 		a.after(ctx, len(ends))
 	}
+}
+
+// canary parts the first wave in which there is something to do, where that is a later one: there was nothing
+// to do on the nodes of those before it, or they could not be reached. As many nodes go first as the first wave was
+// to try: or nothing at all would be known when most of the fleet is changed.
+func (a *application) canary(size int, wave []*engine.NodePlan) (first, rest []*engine.NodePlan) {
+	if a.tried || !pending(wave) || a.charged() > 0 {
+		return wave, nil
+	}
+	a.tried = true
+	for i, p := range wave {
+		if size == 0 {
+			return wave[:i], wave[i:]
+		}
+		if pending([]*engine.NodePlan{p}) {
+			size--
+		}
+	}
+	return wave, nil
+}
+
+// through waits and looks as it must before a wave, of which i are through, changes its nodes, and looks again. It
+// reports whether the run goes on.
+func (a *application) through(ctx context.Context, i, waves int, wave []*engine.NodePlan) bool {
+	if i > 0 && !a.bake(ctx, i, waves, wave) {
+		return false
+	}
+	if first := !a.watched && (pending(wave) || pending(a.targets)); first {
+		if !a.before(ctx, i, waves) || !a.gate(ctx, engine.HookGate, i, waves) {
+			return false
+		}
+		a.watched = true
+	}
+	a.wave(ctx, i+1, waves, wave)
+	return !pending(wave) || a.gate(ctx, engine.HookGate, i+1, waves)
 }
 
 // heed tells of a stop as soon as it comes, where nodes are in hand: finishing

@@ -595,3 +595,45 @@ func TestPredictionIsTold(t *testing.T) {
 		t.Errorf("the first one: %+v", e)
 	}
 }
+
+// Where the first nodes have nothing to do, or are not there, as many others go before the rest: what
+// is changed everywhere at once has been tried somewhere.
+func TestCanaryThatHasNothingToDo(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		waves []string
+		spoil func(f *fleet, route resource.State)
+		want  string
+	}{
+		{"all are to be changed", []string{"1", "100%"}, func(*fleet, resource.State) {}, "1 5"},
+		{"the first has it", []string{"1", "100%"}, func(f *fleet, route resource.State) {
+			f.nodes["node-1"].Apply(t.Context(), engine.Edit{Want: route}) //nolint:errcheck // it would be changed
+		}, "1 4"},
+		{"the first is dead", []string{"1", "100%"}, func(f *fleet, _ resource.State) { f.dead["node-1"] = true }, "1 4"},
+		{"the first two are dead", []string{"1", "2", "3", "100%"}, func(f *fleet, _ resource.State) { f.dead["node-1"], f.dead["node-2"] = true, true }, "1 3"},
+		{"the others are dead", []string{"2", "100%"}, func(f *fleet, _ resource.State) {
+			for i := 3; i < 7; i++ {
+				f.dead[fmt.Sprint("node-", i)] = true
+			}
+		}, "2"},
+		{"one wave", nil, func(f *fleet, _ resource.State) { f.dead["node-1"] = true }, "5"},
+	} {
+		f, infos := newFleet(6)
+		p := addRoute(c.waves, 6)
+		whole, _ := newRun(f, infos, p)
+		c.spoil(f, predicted(t, whole)[0].Changes()[0].Edit.Want)
+		r, events := newRun(f, infos, p)
+		if _, err := r.Apply(t.Context(), predicted(t, r)); err != nil && err.Code != engine.Unreachable {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		var sizes []string
+		for _, e := range *events {
+			if e.Kind == engine.EventWave {
+				sizes = append(sizes, fmt.Sprint(e.Nodes))
+			}
+		}
+		if got := strings.Join(sizes, " "); got != c.want {
+			t.Errorf("%s: waves of %s, want %s", c.name, got, c.want)
+		}
+	}
+}
