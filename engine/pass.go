@@ -515,7 +515,9 @@ func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, fai
 			continue
 		}
 		o := p.entry(EntryFailed, q.nth)
-		if o.Text = failed.Error(); i > 0 {
+		why := *AsError(failed)
+		why.Node = "" // the entry has it
+		if o.Text = why.Error(); i > 0 {
 			o.Text = "sent after one that failed"
 		}
 		outcomes = append(outcomes, o)

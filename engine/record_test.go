@@ -174,3 +174,31 @@ func TestTakeUpOfWhatTheNodeDoesNotHoldAnyMore(t *testing.T) {
 		t.Errorf("journal: %s", k)
 	}
 }
+
+// silent is a node that does not answer when it is asked for a change.
+type silent struct{ engine.Node }
+
+func (silent) ApplyAll(context.Context, []engine.Edit) ([]resource.State, error) {
+	return nil, &engine.Error{Code: engine.Unreachable, Node: "web-1", Cause: "the connection is lost"}
+}
+
+// An entry has its node, and what it says does not name it again.
+func TestTheRecordOfAFailureNamesItsNodeOnce(t *testing.T) {
+	w := newWorld(t)
+	add := call(t, "route.add", addRoute)
+	if err := w.predict(add); err != nil {
+		t.Fatal(err)
+	}
+	w.node = silent{w.node}
+	pass := w.live()
+	w.do(pass, add) //nolint:errcheck // it is in the record
+	for _, e := range w.journal.entries {
+		if e.Kind == engine.EntryFailed {
+			if e.Text != "the connection is lost" {
+				t.Errorf("it says %q", e.Text)
+			}
+			return
+		}
+	}
+	t.Errorf("journal: %s", w.journal.kinds())
+}
