@@ -45,7 +45,7 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 	case engine.EventValue:
 		return []string{shown(fmt.Sprintf("%s: %s = %s", e.Op, e.Text, number(*e.Value)))}
 	case engine.EventReplacing:
-		return []string{shown(e.Node + ": its former agent is ended: " + e.Text)}
+		return []string{shown(e.Node + ": ending the agent that this run left there: " + e.Text)}
 	case engine.EventPaused:
 		return []string{s.bold("paused: no other node starts")}
 	case engine.EventUnpaused:
