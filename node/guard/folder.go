@@ -251,6 +251,28 @@ func stopped(pid int) bool {
 	return err == nil && end >= 0 && len(b) > end+2 && (b[end+2] == 'T' || b[end+2] == 't')
 }
 
+// dying reports whether the process pid was killed, or has ended: it does nothing more.
+func dying(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return pid != 0 && errors.Is(err, fs.ErrNotExist)
+	}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, ":")
+		switch value = strings.TrimSpace(value); name {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd": // signals that are on their way to it
+			if set, err := strconv.ParseUint(value, 16, 64); err == nil && set&(1<<(uint(syscall.SIGKILL)-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // kill ends the process that has locked the file name: it hangs.
 func (f folder) kill(name string) {
 	pid := f.holder(name)

@@ -101,8 +101,19 @@ func Watch(ctx context.Context, k Kernel, dir string) error {
 	}
 }
 
-// lookWithin is how long one that dies, a killed guardian, may still have its lock.
+// lookWithin is how long one that leaves may still have its lock.
 const lookWithin = 300 * time.Millisecond
+
+// guarded reports whether a guardian watches. One that was killed still has its lock for as
+// long as it takes to die, and is waited for: on a busy machine that can be longer than an agent takes to start.
+func (f folder) guarded() (bool, error) {
+	for end := time.Now().Add(startWithin); ; time.Sleep(10 * time.Millisecond) {
+		is, err := f.locked(watchName)
+		if err != nil || !is || !dying(f.holder(watchName)) || time.Now().After(end) {
+			return is, err
+		}
+	}
+}
 
 // watch takes the place of the guardian; nil: another one has it.
 func (n *Node) watch(ctx context.Context) (*os.File, error) {
@@ -115,7 +126,7 @@ func (n *Node) watch(ctx context.Context) (*os.File, error) {
 		if err != nil || watch != nil || ctx.Err() != nil {
 			return watch, err
 		}
-		if is, err := n.folder.locked(watchName); err != nil || is && time.Now().After(end) { // else somebody only looks whether there is one
+		if is, err := n.folder.guarded(); err != nil || is && time.Now().After(end) { // else somebody only looks whether there is one
 			return nil, err
 		}
 	}
@@ -191,7 +202,7 @@ func (n *Node) Recover(ctx context.Context) error {
 	if r, _ := n.folder.pending(); r == nil { // nearly always: nothing is made or locked
 		return nil
 	}
-	if is, err := n.folder.locked(watchName); err != nil || is { // there is a guardian, and perhaps an agent at work
+	if is, err := n.folder.guarded(); err != nil || is { // there is a guardian, and perhaps an agent at work
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, putBackWithin)

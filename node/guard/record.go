@@ -225,7 +225,7 @@ func (n *Node) restore(r, was *record) error {
 
 // watched sees to it that a guardian is there.
 func (n *Node) watched() error {
-	if is, err := n.folder.locked(watchName); err != nil || is {
+	if is, err := n.folder.guarded(); err != nil || is {
 		return err
 	}
 	err := n.start(n.folder.dir)
@@ -233,7 +233,7 @@ func (n *Node) watched() error {
 		return nil
 	}
 	// One that an agent had started which was killed since may have come first: ours then left without a word.
-	if is, _ := n.folder.locked(watchName); is {
+	if is, _ := n.folder.guarded(); is {
 		return nil
 	}
 	return err
