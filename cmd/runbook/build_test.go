@@ -11,8 +11,31 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
+
+// build is a runbook that the first test that wants it builds, for all of them.
+type build struct {
+	sync.Once
+	name  string
+	texts func(*testing.T) map[string]string // see buildRunbook
+}
+
+var (
+	released = &build{name: "released", texts: func(*testing.T) map[string]string { return nil }}
+	endable  = &build{name: "endable", texts: withPoints}
+)
+
+// link gives b the name binary: each test tells its own processes by that.
+func (b *build) link(t *testing.T, binary string) {
+	t.Helper()
+	path := filepath.Join(builds, b.name)
+	b.Do(func() { buildRunbook(t, path, b.texts(t)) })
+	if err := os.Link(path, binary); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // buildRunbook builds runbook as make does, with a small agent in it, from the source
 // of the repository with other texts in place of some of its files, or beside them. A binary that is its own agent

@@ -109,8 +109,7 @@ type crashLab struct {
 
 func newCrashLab(t *testing.T, maxFailures int) *crashLab {
 	t.Helper()
-	t.Parallel()
-	r := newLabOf(t, crashNodes, withPoints(t))
+	r := newLabOf(t, crashNodes, endable)
 	if err := os.WriteFile(filepath.Join(r.dir, "book.star"), fmt.Appendf(nil, crashBook, maxFailures), 0o600); err != nil {
 		t.Fatal(err)
 	}

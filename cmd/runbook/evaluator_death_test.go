@@ -70,16 +70,17 @@ type realLab struct {
 
 func newRealLab(t *testing.T, nodes int) realLab {
 	t.Helper()
-	return newLabOf(t, nodes, nil)
+	return newLabOf(t, nodes, released)
 }
 
-// newLabOf is newRealLab of a runbook in which some files of the source have other texts.
-func newLabOf(t *testing.T, nodes int, texts map[string]string) realLab {
+// newLabOf is newRealLab of another runbook. Tests with a lab of their own mostly wait, and do so side by side.
+func newLabOf(t *testing.T, nodes int, b *build) realLab {
 	t.Helper()
 	integration.Need(t, "root", "sshd", "ip")
+	t.Parallel()
 	r := realLab{dir: t.TempDir()}
 	r.binary = filepath.Join(r.dir, "runbook")
-	buildRunbook(t, r.binary, texts)
+	b.link(t, r.binary)
 	if out, err := r.command("lab", "up", strconv.Itoa(nodes)).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -108,9 +108,7 @@ func (x *terminal) over(code int) string {
 func TestLive(t *testing.T) {
 	integration.Need(t, "tmux")
 	binary := filepath.Join(t.TempDir(), "runbook")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	released.link(t, binary)
 	has := func(parts ...string) func(string) bool {
 		return func(s string) bool {
 			for _, p := range parts {

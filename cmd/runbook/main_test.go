@@ -27,7 +27,24 @@ func TestMain(m *testing.M) {
 	if lab.IsChild() || script.IsEvaluator() || isAgent() {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"runbook": main})
+	testscript.Main(tests{m}, map[string]func(){"runbook": main})
+}
+
+// tests is what TestMain runs.
+type tests struct{ *testing.M }
+
+// builds is a folder for what is built for several tests.
+var builds string
+
+// Run implements [testscript.TestingM].
+func (m tests) Run() int {
+	var err error
+	if builds, err = os.MkdirTemp("", "runbook-builds-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(builds)
+	return m.M.Run()
 }
 
 // TestScripts runs the real binary by the scripts of testdata/script, each in

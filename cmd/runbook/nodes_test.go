@@ -29,6 +29,7 @@ type site struct {
 
 func newSite(t *testing.T, nodes int) *site {
 	integration.Need(t, "root", "sshd", "nsenter")
+	t.Parallel()
 	l, err := lab.Up(t.Context(), lab.Options{Nodes: nodes})
 	if err != nil {
 		t.Fatal(err)

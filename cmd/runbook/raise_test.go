@@ -113,6 +113,7 @@ var raises = func() []raise {
 // the header sets, and one that a policy or the command line has set below what the header says. Each
 // try is an error about the try, or it leaves the limit as it was, and that stops the run.
 func TestNoLimitIsRaisedFromInside(t *testing.T) {
+	t.Parallel() // it computes where others wait
 	j := testJournal(t)
 	tried, stopped := 0, map[engine.Limit]int{}
 	for _, info := range engine.LimitTable {

@@ -31,6 +31,7 @@ type machine struct {
 func newMachine(t *testing.T) machine {
 	t.Helper()
 	integration.Need(t, "root", "mount", "sh")
+	t.Parallel()
 	m := machine{dir: t.TempDir()}
 	for d := m.dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
 		os.Chmod(d, 0o755) //nolint:errcheck // another user must reach it
