@@ -55,17 +55,17 @@ func (t *Tally) Note(l Limit, n int64) {
 	t.most[l] = max(t.most[l], n)
 }
 
-// change charges one change to the run.
-func (t *Tally) change(l Limits) error {
+// change charges n changes to the run.
+func (t *Tally) change(l Limits, n int) error {
 	if t == nil {
 		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.changes+1 > l.N(LimitChanges) {
-		return l.Exceeded(LimitChanges, fmt.Sprintf("this would be change %d of the run", t.changes+1))
+	if t.changes+n > l.N(LimitChanges) {
+		return l.Exceeded(LimitChanges, fmt.Sprintf("this would be change %d of the run", t.changes+n))
 	}
-	t.changes++
+	t.changes += n
 	return nil
 }
 
@@ -97,9 +97,9 @@ func (b *Budget) Call() error {
 // Print charges a line that the script printed to the run.
 func (b *Budget) Print(line string) error { return b.Tally.print(b.Limits, line) }
 
-// change charges one change; what identifies the change and its resource.
-func (b *Budget) change(what string, disruptive bool) error {
-	b.changes++
+// change charges one change, which counts as n; what identifies the change and its resource.
+func (b *Budget) change(what string, n int, disruptive bool) error {
+	b.changes += n
 	asked := fmt.Sprintf("this would be change %d on the node", b.changes)
 	switch {
 	case b.changes > b.Limits.N(LimitChangesPerNode):
@@ -116,7 +116,7 @@ func (b *Budget) change(what string, disruptive bool) error {
 	if n := b.repeats[what]; n > b.Limits.N(LimitRepeats) {
 		return b.Limits.Exceeded(LimitRepeats, fmt.Sprintf("this would make the same change for the %s time", ordinal(n)))
 	}
-	if err := b.Tally.change(b.Limits); err != nil {
+	if err := b.Tally.change(b.Limits, n); err != nil {
 		return err
 	}
 	b.Tally.Note(LimitChangesPerNode, int64(b.changes))

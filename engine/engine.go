@@ -171,6 +171,29 @@ func (e Edit) CutsOwn() bool {
 // Happens reports whether e does anything: makes a difference, or is an event.
 func (e Edit) Happens() bool { return e.Restart != "" || !resource.Equal(e.Before, e.After) }
 
+// Count is how many changes e is to the limits: one, or as many as the sessions of
+// a server that it ends.
+func (e Edit) Count() int {
+	n := 0
+	for _, c := range e.Diff() {
+		if c.Ends() && c.Key.Kind() == resource.KindBackend {
+			n++
+		}
+	}
+	return max(1, n)
+}
+
+// spared says which of the sessions that e was to end live on as found says, and why.
+func (e Edit) spared(found resource.State) []string {
+	var out []string
+	for _, k := range found.Keys() {
+		if want, wanted := e.Want[k]; wanted && want == nil && k.Kind().Ends() && found[k] != nil {
+			out = append(out, string(k.Kind())+" "+found[k].String())
+		}
+	}
+	return out
+}
+
 // Guard has a node put itself back unless the change is confirmed in time over
 // a new connection ([Confirmer]). It is armed before the change.
 type Guard struct {

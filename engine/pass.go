@@ -44,6 +44,8 @@ type Pass struct {
 	next    int          // index in plan.Steps of the next change that may be called
 	done    []doneChange // what was changed and stands, oldest first
 
+	spared map[int][]string // of steps that were to end sessions: which of them live on, and why
+
 	recorded bool    // the plan is in the journal
 	last     bool    // what is sent now is the last
 	ended    bool    // that it is done is in the journal
@@ -91,7 +93,7 @@ func NewPrediction(plan *NodePlan, l Limits, m Model, emit func(Event)) *Pass {
 
 // NewLive returns a pass that does what plan holds to n, and records it as part of run.
 func NewLive(plan *NodePlan, l Limits, n Node, j Journal, run string, emit func(Event)) *Pass {
-	return &Pass{plan: plan, budget: Budget{Limits: l}, node: n, journal: j, run: run, emit: emit}
+	return &Pass{plan: plan, budget: Budget{Limits: l}, node: n, journal: j, run: run, emit: emit, spared: map[int][]string{}}
 }
 
 // Print takes a line that the script printed. It is charged while predicting.
@@ -279,7 +281,7 @@ func (p *Pass) foresee(ctx context.Context, c PlannedChange, op Change) (Planned
 	}
 	if planned.Edit.Happens() {
 		// By what is done, not by the arguments: one change can be asked for in many ways.
-		if err := p.budget.change(c.Op+"\n"+result(planned.Edit), planned.Edit.Disrupts != ""); err != nil {
+		if err := p.budget.change(c.Op+"\n"+result(planned.Edit), planned.Edit.Count(), planned.Edit.Disrupts != ""); err != nil {
 			return PlannedChange{}, err
 		}
 		if err := p.admit(ctx, &planned.Edit); err != nil {
@@ -472,6 +474,9 @@ func (p *Pass) recordIntents(ctx context.Context, intents []Entry) error {
 func (p *Pass) judge(changes []queued, found []resource.State, failed error) (ok int, err error) {
 	for i, s := range found {
 		p.made(changes[i], s)
+		if spared := changes[i].change.Edit.spared(s); len(spared) > 0 {
+			p.spared[changes[i].nth] = spared
+		}
 		if d := resource.Compare(changes[i].change.Edit.After, s); len(d) > 0 {
 			return i, &Error{Code: Differs, Cause: "the node answered otherwise than predicted", Drift: d}
 		}
@@ -504,7 +509,9 @@ func (p *Pass) recordOutcomes(ctx context.Context, changes []queued, ok int, fai
 	var outcomes []Entry
 	for _, q := range changes[:ok] {
 		if q.change.Edit.Happens() {
-			outcomes = append(outcomes, p.entry(EntryDone, q.nth))
+			done := p.entry(EntryDone, q.nth)
+			done.Text = strings.Join(p.spared[q.nth], "; ")
+			outcomes = append(outcomes, done)
 		}
 	}
 	if p.last && failed == nil {
@@ -549,6 +556,9 @@ func (p *Pass) tell(queue []queued, end int) {
 			p.emit(Event{Kind: EventUnchanged, Node: p.plan.Node, Op: c.Title(), Pos: c.Pos})
 		default:
 			p.emit(Event{Kind: EventChange, Node: p.plan.Node, Op: c.Title(), Pos: c.Pos, Diff: diff})
+			for _, s := range p.spared[q.nth] {
+				p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: s})
+			}
 		}
 	}
 }

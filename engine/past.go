@@ -129,7 +129,7 @@ func (p *Past) planned() *NodePlan {
 // Charged is how many changes the node was charged with.
 func (p *Past) Charged() int {
 	if p.InHand() {
-		return len(p.Plan.Changes())
+		return p.Plan.Count()
 	}
 	return max(p.charged, len(p.steps))
 }

@@ -69,7 +69,7 @@ const PlanVersion = 1
 func (p *Plan) Changes() int {
 	n := 0
 	for _, np := range p.Nodes {
-		n += len(np.Changes())
+		n += np.Count()
 	}
 	return n
 }
@@ -111,6 +111,15 @@ func (p *NodePlan) Changes() []PlannedChange {
 		}
 	}
 	return out
+}
+
+// Count is how many changes these are to the limits: see [Edit.Count].
+func (p *NodePlan) Count() int {
+	n := 0
+	for _, c := range p.Changes() {
+		n += c.Edit.Count()
+	}
+	return n
 }
 
 // Does identifies what is done to the node: two nodes with equal ones get the same changes,

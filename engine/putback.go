@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"runbook/engine/resource"
 )
@@ -79,6 +80,9 @@ func (p *Pass) PutBack(ctx context.Context) error {
 		} else {
 			p.journal.Append(ctx, p.entry(EntryUndone, c.nth)) //nolint:errcheck // see takeBack
 		}
+		if n := c.edit.ended(); n > 0 {
+			p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: cannotReturn(p.plan.Steps[c.nth].Title(), n)})
+		}
 		p.done = p.done[:len(p.done)-1]
 	}
 	p.disarm(ctx)
@@ -99,6 +103,7 @@ func (c doneChange) reverse(now resource.State) (Edit, error) {
 // Only the keys that e changed are put back, and only where nobody has changed
 // them since: where they hold what e was to make of them, or what was found after it (nil:
 // not known). Those that hold something else are left, from what e made of them to what they hold.
+// A session that e has ended cannot be put back, and is neither.
 func (e Edit) TakeBack(found, now resource.State) (back Edit, left resource.Diff) {
 	want, after := resource.State{}, now.Clone()
 	is := func(k resource.Key, s resource.State) bool {
@@ -106,7 +111,7 @@ func (e Edit) TakeBack(found, now resource.State) (back Edit, left resource.Diff
 	}
 	for _, d := range e.changes(now) {
 		switch {
-		case is(d.Key, e.Before):
+		case d.Ends(), is(d.Key, e.Before):
 		case is(d.Key, e.After), found != nil && is(d.Key, found):
 			want[d.Key] = d.Before
 			delete(after, d.Key)
@@ -119,6 +124,22 @@ func (e Edit) TakeBack(found, now resource.State) (back Edit, left resource.Diff
 	}
 	resource.MoveUpRules(after) // those that somebody has added behind
 	return Edit{Want: want, Query: e.Query, Before: now, After: after, Settle: e.Settle, Undo: true, Run: e.Run, By: e.By}, left
+}
+
+// ended is how many sessions e ends, which cannot be put back.
+func (e Edit) ended() int {
+	n := 0
+	for _, c := range e.Diff() {
+		if c.Ends() {
+			n++
+		}
+	}
+	return n
+}
+
+// cannotReturn says of the call op that it has ended n sessions.
+func cannotReturn(op string, n int) string {
+	return fmt.Sprintf("cannot be put back: %s ended %d sessions", op, n)
 }
 
 // changes is what e changed: what it was to, and what a restart lost for good.

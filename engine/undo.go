@@ -163,7 +163,8 @@ func (o *PutBack) Result(changed bool, _ resource.State) any {
 	return map[string]any{"changed": changed, "left": o.left}
 }
 
-// alone says, line by line, what was left alone and why; it is nothing where nothing was.
+// alone says, line by line, what was left alone and why, and what cannot be taken back; it is
+// nothing where nothing was.
 func (o *PutBack) alone() []string {
 	if o.stays != "" {
 		return []string{"left alone: " + o.Op, "  " + o.stays + " rests on it, and was changed since"}
@@ -172,6 +173,9 @@ func (o *PutBack) alone() []string {
 		return []string{"left alone, for the kernel refuses it by now: " + o.Op, "  kernel: " + o.refused.Words}
 	}
 	var out []string
+	if n := o.edit.ended(); n > 0 {
+		out = append(out, cannotReturn(o.Op, n))
+	}
 	for _, c := range o.left {
 		out = append(out, "changed since, and left alone: "+o.Op,
 			fmt.Sprintf("  the run left %s", words(c.Key, c.Before)), fmt.Sprintf("  and there is %s", words(c.Key, c.After)))
@@ -286,7 +290,7 @@ func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
 			return err
 		}
 		lines := o.alone()
-		if len(lines) > 0 {
+		if o.stays != "" || o.refused != nil || len(o.left) > 0 {
 			kept = append(kept, o)
 		}
 		for _, l := range lines {

@@ -384,7 +384,7 @@ func (s *session) reserve(ctx context.Context, p *engine.Plan) error {
 		if past.Ended() && past.Charged() > 0 {
 			r.Nodes, r.Changes = append(r.Nodes, name), r.Changes+past.Charged()
 		} else if past.InHand() {
-			r.Changes += past.Charged() - len(past.Left().Changes())
+			r.Changes += past.Charged() - past.Left().Count()
 		}
 	}
 	if path, err := filepath.Abs(r.Path); err == nil {

@@ -399,6 +399,9 @@ func decodeOne(kind Kind, text json.RawMessage) (Resource, error) {
 	return nil, fmt.Errorf("%s: nothing in it", kind)
 }
 
+// Ends reports whether c is the end of a session, which cannot be taken back.
+func (c Change) Ends() bool { return c.After == nil && c.Key.Kind().Ends() }
+
 // Action is "add", "delete" or "change".
 func (c Change) Action() string {
 	switch {
