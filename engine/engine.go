@@ -314,6 +314,12 @@ type Change interface {
 	Result(changed bool, s resource.State) any
 }
 
+// Teller is a [Change] whose result says more than what is there after it: what is gone.
+type Teller interface {
+	// Tell is what the script gets in place of Result: a value that encodes as JSON.
+	Tell(e Edit) any
+}
+
 // Disruptor is an operation that interrupts service by what it is. A check
 // warns where one stands in a loop.
 type Disruptor interface{ Disrupts() }

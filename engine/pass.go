@@ -182,6 +182,9 @@ func (p *Pass) Do(ctx context.Context, c Call) (any, error) {
 				return nil, err
 			}
 		}
+		if t, tells := op.(Teller); tells {
+			return t.Tell(planned.Edit), nil
+		}
 		return op.Result(planned.Edit.Happens(), planned.Edit.After), nil
 	default:
 		return nil, p.fail(named, fmt.Errorf("%s is neither a probe nor a change", c.Name))

@@ -126,7 +126,7 @@ func (e Edit) TakeBack(found, now resource.State) (back Edit, left resource.Diff
 	return Edit{Want: want, Query: e.Query, Before: now, After: after, Settle: e.Settle, Undo: true, Run: e.Run, By: e.By}, left
 }
 
-// ended is how many sessions e ends, which cannot be put back.
+// ended is how many sessions e was to end, which cannot be put back.
 func (e Edit) ended() int {
 	n := 0
 	for _, c := range e.Diff() {
@@ -137,9 +137,9 @@ func (e Edit) ended() int {
 	return n
 }
 
-// cannotReturn says of the call op that it has ended n sessions.
+// cannotReturn says of the call op, which was to end n sessions, that these are gone.
 func cannotReturn(op string, n int) string {
-	return fmt.Sprintf("cannot be put back: %s ended %d sessions", op, n)
+	return fmt.Sprintf("cannot be put back: %s has ended sessions, %d at most", op, n)
 }
 
 // changes is what e changed: what it was to, and what a restart lost for good.

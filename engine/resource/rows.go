@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Rows is what a server answers to a question: to one that has a name ("locks", or
@@ -32,7 +33,9 @@ func ParseAsk(ask string) (q SQL, ok bool) {
 	if ask == "" || ask[0] != '{' {
 		return q, false
 	}
-	return q, json.Unmarshal([]byte(ask), &q) == nil
+	dec := json.NewDecoder(strings.NewReader(ask))
+	dec.UseNumber() // a number keeps its digits
+	return q, dec.Decode(&q) == nil
 }
 
 // Key implements [Resource]. Queries are long, and so are told apart by their hashes.

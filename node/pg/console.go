@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -139,9 +140,34 @@ func (s *Server) console(ctx context.Context, e engine.Edit) error {
 		if !slices.Contains([]string{Pause, Resume, Kill, Reconnect}, verb) {
 			return engine.Internal.Errorf("a pgbouncer does not %q", verb)
 		}
-		if err := s.say(ctx, false, verb+` "`+strings.ReplaceAll(db, `"`, `""`)+`"`, nil); err != nil {
+		if err := s.command(ctx, verb, db); err != nil {
 			return refused(err)
 		}
 	}
 	return nil
+}
+
+// command does verb to the database db. A pause waits until every connection is free: where
+// that takes too long, clients are let on again.
+func (s *Server) command(ctx context.Context, verb, db string) error {
+	quoted := ` "` + strings.ReplaceAll(db, `"`, `""`) + `"`
+	if verb != Pause {
+		return s.say(ctx, false, verb+quoted, nil)
+	}
+	within, cancel := context.WithTimeout(ctx, statementWithin)
+	defer cancel()
+	err := s.say(within, false, Pause+quoted, nil)
+	if err == nil || s.conn != nil && !s.conn.IsClosed() && within.Err() == nil { // it was refused
+		return err
+	}
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWithin)
+	defer cancel()
+	if back := s.say(own, false, Resume+quoted, nil); back != nil || ctx.Err() != nil {
+		return errors.Join(err, back)
+	}
+	return &engine.Error{
+		Code: engine.Unreachable, Left: engine.NothingChanged, Err: err,
+		Cause: fmt.Sprintf("pgbouncer %s could not pause %s within %s, and lets its clients on again: some keep a connection", s.name, db, statementWithin),
+		Hint:  "in its pool mode session a client keeps one until it leaves; bouncer.kill cuts them",
+	}
 }

@@ -141,6 +141,16 @@ func TestConsole(t *testing.T) {
 	apply(t, s, back)
 	do(t, c, "select 1")
 
+	// One who keeps a connection keeps it from being paused; nobody waits for that for ever.
+	was := statementWithin
+	statementWithin = 300 * time.Millisecond
+	defer func() { statementWithin = was }()
+	do(t, c, "begin; select 1")
+	_, err = s.Apply(t.Context(), edit(Pause, true))
+	judge(t, err, engine.Unreachable, "could not pause shop within 300ms, and lets its clients on again")
+	do(t, c, "commit; select 1")
+	do(t, client(t, shop), "select 1")
+
 	// A reconnect closes what there is, when it is free.
 	pooled := one[resource.Pooled](t, read(t, s, resource.Selector{Kind: resource.KindPooled, Name: console}))
 	gone := engine.Edit{

@@ -62,12 +62,6 @@ func (s *Server) statement(ctx context.Context, sql string) error {
 	})
 }
 
-// lists are the settings that are lists of names, each of which is quoted by itself. No
-// extension can add to these.
-var lists = []string{
-	"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
-}
-
 // alterSQL sets name to what is to stand in postgresql.auto.conf; nil: nothing.
 func alterSQL(name string, auto *string) string {
 	parts := strings.Split(name, ".")
@@ -78,19 +72,9 @@ func alterSQL(name string, auto *string) string {
 	if auto == nil {
 		return "alter system reset " + quoted
 	}
-	values := []string{*auto}
-	if slices.Contains(lists, strings.ToLower(name)) && *auto != "" {
-		values = strings.Split(*auto, ",")
-		for i, v := range values {
-			v = strings.TrimSpace(v)
-			if inner, ok := strings.CutPrefix(v, `"`); ok {
-				v = strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
-			}
-			values[i] = v
-		}
-	}
-	for i, v := range values {
-		values[i] = literal(v)
+	var values []string
+	for _, v := range resource.SettingItems(name, *auto) {
+		values = append(values, literal(v))
 	}
 	return "alter system set " + quoted + " = " + strings.Join(values, ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"runbook/engine"
 	"runbook/engine/resource"
 )
 
@@ -68,6 +69,9 @@ func needs(k resource.Key, want resource.Resource) resource.Query {
 	case resource.KindNexthop:
 		return needsNexthop(want)
 	}
+	if k.Kind().OfServer() {
+		return resource.Query{{Kind: k.Kind(), Name: k.Server(), Key: k}}
+	}
 	return nil
 }
 
@@ -87,7 +91,26 @@ func (w *kernel) make(k resource.Key, want resource.Resource) error {
 	case resource.KindNexthop:
 		return w.makeNexthop(k, want)
 	}
+	if k.Kind().OfServer() {
+		return w.makeServer(k, want)
+	}
 	return unpredictable("a change of %s", k)
+}
+
+// makeServer makes k, which a Postgres server holds, what want says: the server makes
+// just that of it, as whoever asks for it has worked out.
+func (w *kernel) makeServer(k resource.Key, want resource.Resource) error {
+	switch {
+	case k.Kind().Ends() && want != nil, !k.Kind().Ends() && want == nil:
+		return unpredictable("that %s comes or goes", k)
+	case want != nil && want.Key() != k:
+		return engine.Internal.Errorf("%s cannot become %s", k, want.Key())
+	}
+	if !slices.ContainsFunc(w.footprint, func(s resource.Selector) bool { return s.Key == k }) { // which may say what else must be true of it
+		w.look(resource.Selector{Kind: k.Kind(), Name: k.Server(), Key: k})
+	}
+	w.set(k, want)
+	return nil
 }
 
 // kernel is one change on its way: a copy of the state that it is tried on,

@@ -2,7 +2,10 @@ package resource
 
 import (
 	"math"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // units are those of settings, each family with what one is in the smallest, the largest first.
@@ -57,4 +60,50 @@ func ShowSetting(value, unit string) string {
 		}
 	}
 	return value + unit
+}
+
+// settingLists are the settings that are lists of names, each of which is quoted by
+// itself. No extension can add to these.
+var settingLists = []string{
+	"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
+}
+
+// SettingItems are the parts of the value of a setting: one, but of a list of names.
+func SettingItems(name, value string) []string {
+	if value == "" || !slices.Contains(settingLists, strings.ToLower(name)) {
+		return []string{value}
+	}
+	var out []string
+	quoted, from := false, 0
+	for i, r := range value + "," {
+		if r == '"' {
+			quoted = !quoted // a doubled one twice
+		}
+		if r != ',' || quoted && i < len(value) {
+			continue
+		}
+		item := strings.TrimSpace(value[from:i])
+		if inner, ok := strings.CutPrefix(item, `"`); ok {
+			item = strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
+		}
+		out, from = append(out, item), i+1
+	}
+	return out
+}
+
+// plainName is a name that needs no quotes.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// SettingText is value as ALTER SYSTEM writes it: a list of names with quotes where they need some.
+func SettingText(name, value string) string {
+	if value == "" || !slices.Contains(settingLists, strings.ToLower(name)) {
+		return value
+	}
+	items := SettingItems(name, value)
+	for i, v := range items {
+		if !plainName.MatchString(v) {
+			items[i] = `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
+		}
+	}
+	return strings.Join(items, ", ")
 }
