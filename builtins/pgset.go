@@ -22,10 +22,14 @@ func init() {
 func setting(c resource.Setting) map[string]any {
 	out := map[string]any{
 		"name": c.Name, "value": typed(c), "unit": c.Unit, "shown": c.Shown(), "source": c.Source, "context": c.Context,
-		"auto": nil, "restart": c.Context == atStart, "pending_restart": c.Pending,
+		"auto": nil, "actual": nil, "restart": c.Context == atStart, "pending_restart": c.Pending,
 	}
 	if c.Auto != nil {
 		out["auto"] = *c.Auto
+	}
+	if c.Actual != "" {
+		c.Value = c.Actual
+		out["actual"] = typed(c)
 	}
 	return out
 }
@@ -74,7 +78,8 @@ func (o PgSettings) Look(ctx context.Context, n engine.Reader) (any, error) {
 
 // PgSetting returns a setting of a Postgres server, as a new session of the role that asks has it: name, value (a number
 // in unit, a bool, or text), unit ("" for none), shown (with its unit, as people write it), source (such as "default" or
-// "configuration file"), context (such as "sighup"), auto (what ALTER SYSTEM has written, or None), restart (it changes at a
+// "configuration file"), actual (of the TCP settings, of which 0 means what the system has: what that is, or None where the
+// connection of runbook is no TCP one), context (such as "sighup"), auto (what ALTER SYSTEM has written, or None), restart (it changes at a
 // restart only), pending_restart (it has been changed, and will change then).
 //
 //	idle = node.pg.setting("service=main", "tcp_keepalives_idle").value
@@ -195,9 +200,13 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	if have.Auto != nil {
 		written, _ = settingValue(have, *have.Auto) // the server has taken it
 	}
+	now, err := settingValue(have, have.Value) // a list can be written in many ways
+	if err != nil {
+		now = have.Value
+	}
 	override := !ofFile(have) // what this session shows is not what others have
 	switch {
-	case !have.Pending && !override && have.Value == value, (have.Pending || override || eachSession(have)) && have.Auto != nil && written == value:
+	case !have.Pending && !override && now == value, (have.Pending || override || eachSession(have)) && have.Auto != nil && written == value:
 		return resource.Of(have), nil
 	}
 	if err := mayAlter(have); err != nil {
@@ -208,7 +217,7 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	want.Auto = &text
 	switch {
 	case have.Context == atStart:
-		want.Pending = value != have.Value
+		want.Pending = value != now
 	case !override && !eachSession(have):
 		want.Value, want.Source = value, fromFile
 	}

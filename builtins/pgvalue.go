@@ -26,6 +26,9 @@ func settingValue(c resource.Setting, text string) (string, error) {
 		if i < 0 {
 			return "", fmt.Errorf("%s is %q: want one of %s", c.Name, text, strings.Join(c.Options, ", "))
 		}
+		if c.Options[i] == "on" && slices.Contains(c.Options, "pglz") {
+			return "pglz", nil // wal_compression, of which on is another name for that
+		}
 		return c.Options[i], nil
 	case "integer", "real":
 		return readNumber(c, text)
@@ -58,6 +61,9 @@ func readNumber(c resource.Setting, text string) (string, error) {
 	}
 	n, err := strconv.ParseFloat(text[:end], 64)
 	unit := strings.TrimSpace(text[end:])
+	if whole, ok := otherBase(text); ok && c.Type == "integer" {
+		n, unit, err = whole, "", nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s is %q: want a number%s", c.Name, text, inUnits(c))
 	}
@@ -72,6 +78,9 @@ func readNumber(c resource.Setting, text string) (string, error) {
 	if c.Type == "integer" {
 		n = math.RoundToEven(n)
 		out = strconv.FormatFloat(n, 'f', 0, 64)
+		if len(c.Value) > 1 && c.Value[0] == '0' { // the mode of a file
+			out = fmt.Sprintf("%04o", int64(n))
+		}
 	}
 	low, err1 := strconv.ParseFloat(c.Min, 64)
 	high, err2 := strconv.ParseFloat(c.Max, 64)
@@ -79,6 +88,15 @@ func readNumber(c resource.Setting, text string) (string, error) {
 		return "", fmt.Errorf("%s is %s: it can be from %s to %s%s", c.Name, text, c.Min, c.Max, ofUnit(c))
 	}
 	return out, nil
+}
+
+// otherBase reads what C reads as octal or hexadecimal.
+func otherBase(text string) (float64, bool) {
+	if len(text) < 2 || text[0] != '0' || strings.ContainsAny(text, "_oObB") && !strings.HasPrefix(strings.ToLower(text), "0x") {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 0, 64)
+	return float64(n), err == nil
 }
 
 func inUnits(c resource.Setting) string {

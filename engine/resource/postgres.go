@@ -129,7 +129,10 @@ type Setting struct {
 	Auto    *string  `json:"auto,omitempty"`    // what ALTER SYSTEM has written to postgresql.auto.conf; nil: nothing
 	Hidden  bool     `json:"hidden,omitempty"`  // the role may not see what that is
 	Pending bool     `json:"pending_restart,omitempty"`
-	Alter   bool     `json:"alter,omitempty"` // the role may change it by ALTER SYSTEM
+	// Actual is what a Value of 0 comes to that means what the system has, as far as the
+	// connection that asks shows it: of the TCP settings, of a TCP connection. No comparison sees it.
+	Actual string `json:"actual,omitempty"`
+	Alter  bool   `json:"alter,omitempty"` // the role may change it by ALTER SYSTEM
 }
 
 // SettingKey is the key of the setting name of a server, whatever the case in which that is written.

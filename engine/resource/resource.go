@@ -303,6 +303,11 @@ func same(a, b Resource) bool {
 	case Pooled:
 		other, ok := b.(Pooled)
 		return ok && a.Key() == other.Key()
+	case Setting:
+		if other, ok := b.(Setting); ok {
+			a.Actual = other.Actual
+		}
+		return Identical(a, b)
 	case Pool:
 		other, ok := b.(Pool)
 		a.To, a.Connections = other.To, other.Connections

@@ -52,7 +52,7 @@ func TestSettings(t *testing.T) {
 		name string
 		f    func(*resource.Setting)
 	}{
-		{"tcp_keepalives_idle", func(c *resource.Setting) { c.Auto, c.Source, c.Value = to("60"), "configuration file", "0" }}, // our connection is a unix socket, which has none
+		{"tcp_keepalives_idle", func(c *resource.Setting) { c.Auto, c.Source, c.Value = to("60"), "configuration file", "60" }},
 		{"work_mem", func(c *resource.Setting) { c.Auto, c.Source, c.Value = to("8MB"), "configuration file", "8192" }},
 		{"log_connections", func(c *resource.Setting) { c.Auto = to("on") }}, // of sessions that begin from then on
 		{"max_connections", func(c *resource.Setting) { c.Auto, c.Pending = to("40"), true }},

@@ -128,9 +128,12 @@ func (s *Server) readBackends(ctx context.Context, c *pgconn.PgConn, q resource.
 }
 
 // settingSQL has a place for what only some roles may read, and for what only some versions know.
+// Of the settings of TCP, setting is what the socket of the connection that asks has, which is
+// 0 for a unix socket; what is configured is reset_val.
 const settingSQL = `
 select coalesce(json_agg(json_build_object(
-  'name', s.name, 'value', s.setting, 'unit', coalesce(s.unit, ''), 'type', s.vartype,
+  'name', s.name, 'value', case when OFSOCKET then s.reset_val else s.setting end,
+  'actual', case when OFSOCKET and inet_client_port() is not null then s.setting end, 'unit', coalesce(s.unit, ''), 'type', s.vartype,
   'min', s.min_val, 'max', s.max_val, 'options', s.enumvals, 'source', s.source, 'context', s.context,
   'pending_restart', s.pending_restart, 'auto', f.setting,
   'alter', (ALTER) and has_function_privilege('pg_reload_conf()', 'execute'))), '[]')
@@ -171,7 +174,7 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 		if s.is.version >= 150000 {
 			alter = "has_parameter_privilege(s.name, 'alter system')"
 		}
-		return ask(ctx, c, &found, strings.NewReplacer("FILE", file, "ALTER", alter).Replace(settingSQL), strings.Join(names, ","))
+		return ask(ctx, c, &found, strings.NewReplacer("FILE", file, "ALTER", alter, "OFSOCKET", "s.name like 'tcp!_%' escape '!'").Replace(settingSQL), strings.Join(names, ","))
 	})
 	for _, c := range found {
 		c.Server, c.Hidden = s.name, !seen

@@ -77,6 +77,14 @@ func TestReadSettings(t *testing.T) {
 	if c := get("max_connections"); c.Value != "20" || c.Context != "postmaster" || c.Source != "configuration file" || c.Auto != nil || c.Hidden || !c.Alter {
 		t.Errorf("%+v", c)
 	}
+	// What the system's default is, only a TCP connection shows.
+	if c := get("tcp_keepalives_idle"); c.Value != "0" || c.Actual != "" {
+		t.Errorf("%+v", c)
+	}
+	tcp := open(t, p.TCP(""))
+	if c := one[resource.Setting](t, read(t, tcp, resource.Selector{Kind: resource.KindSetting, Key: resource.SettingKey(tcp.name, "tcp_keepalives_idle")})); c.Value != "0" || c.Actual == "0" || c.Actual == "" {
+		t.Errorf("%+v", c)
+	}
 	// What this connection has set for itself does not show.
 	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_session_timeout", "default_transaction_read_only"} {
 		if c := get(name); c.Value != "0" && c.Value != "off" || c.Source != "default" {
