@@ -130,8 +130,9 @@ func (c Config) runbook(ctx context.Context, st *stage, r *record, file, label s
 		return out, err
 	}
 	restarts := r.restarts()
-	args := []string{"run", "-i", "lab", "-n", fmt.Sprintf("node-[1:%d]", nodes), "--yes", file, "dst=" + route, "via=" + gateway}
-	began := c.at(r, "runbook %s", strings.Join(args, " "))
+	names, params := fmt.Sprintf("node-[1:%d]", nodes), []string{"dst=" + route, "via=" + gateway}
+	args := append([]string{"run", "-i", "lab", "-n", names, "--yes", file}, params...)
+	began := c.at(r, "runbook run -i lab -n '%s' --yes %s %s", names, file, strings.Join(params, " "))
 	if out, err = c.start(ctx, st.home, args); err != nil {
 		return out, err
 	}
@@ -140,9 +141,20 @@ func (c Config) runbook(ctx context.Context, st *stage, r *record, file, label s
 		return out, err
 	}
 	out.Restarts, out.Changed = r.restarts()-restarts, before != after
-	r.point(began, fmt.Sprintf("%s: exit %d", label, out.Exit))
+	r.point(began, label+": "+out.ends())
 	c.say("%9s exit code %d; interfaces were restarted %d times\n", "|", out.Exit, out.Restarts)
 	return out, nil
+}
+
+// ends is how the command has ended, in a word.
+func (c Command) ends() string {
+	switch engine.Code(c.Exit) {
+	case engine.OK:
+		return "done"
+	case engine.LimitHit:
+		return "refused"
+	}
+	return fmt.Sprint("exit ", c.Exit)
 }
 
 // start starts runbook, with home as what it keeps its state in, and shows what it says.

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var update = flag.Bool("update", false, "draw the picture of the documentation anew")
+var update = flag.Bool("update", false, "draw the picture of the documentation anew, of the same report")
 
 // measured is the report of a replay, as the command printed it.
 func measured(t *testing.T) *Report {
@@ -62,7 +62,8 @@ func TestDocumentation(t *testing.T) {
 		}
 		for _, w := range want {
 			if !strings.Contains(string(b), w) {
-				t.Errorf("%s does not have\n%s", file, w)
+				first, _, _ := strings.Cut(w, "\n")
+				t.Errorf("%s is not of testdata/report.json and the files here: it lacks what begins with %q\n\tafter a change: go test ./lab/incident -args -update, and edit the text", file, first)
 			}
 		}
 	}

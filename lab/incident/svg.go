@@ -81,7 +81,9 @@ func (d *drawing) act(p panel, x float64, most, failed, capacity int) {
 		above := svgBackY - 8 - float64(i%2)*14 // two close ones do not write over each other
 		d.line(at, above, at, back.y(0), faint, "2 3")
 		d.line(at, svgFailY, at, fail.y(0), faint, "2 3")
-		d.text(at+3, above, "start", `font-size="11"`, m.Label)
+	}
+	for i, m := range p.act.Marks {
+		d.text(x+d.perSecond*m.At+3, svgBackY-8-float64(i%2)*14, "start", `font-size="11" stroke="#fff" stroke-width="3" paint-order="stroke"`, m.Label)
 	}
 	for _, at := range p.act.Restarts {
 		fmt.Fprintf(d, `<path d="M%.1f %.1f l-4 8 h8 z" fill="%s"/>`+"\n", x+d.perSecond*at, back.y(0)+2, ink)
