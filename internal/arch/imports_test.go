@@ -28,7 +28,8 @@ var may = map[string][]string{
 	"rehearse":           {"engine", "engine/script", "engine/rollout", "node/sim", "tui"},
 	"policy":             {"engine", "internal/spell", "internal/yamlfile"},
 	"internal/yamlfile":  {"engine", "internal/spell"},
-	"lab":                {"engine", "node", "lab"},
+	"lab":                {"engine", "node"},
+	"lab/incident":       {"engine", "lab"},
 	"tui":                {"engine", "engine/rollout", "engine/script/lint", "internal/printable"},
 	"runbooks":           {},
 	"internal":           {"engine", "node"}, // helpers of tests
