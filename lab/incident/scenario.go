@@ -35,9 +35,10 @@ func (o Outcome) Peak() int { return o.Act.Most(Second.backends) }
 // RandomScenario is small enough for dozens to be measured at the same time. It takes 40 s at the most.
 func RandomScenario(r *rand.Rand) Scenario {
 	between := func(low, high int) int { return low + r.IntN(high-low+1) }
+	nodes := between(2, 5)
 	s := Scenario{
-		Nodes:       between(2, 4),
-		Disruptions: between(1, 5),
+		Nodes:       nodes,
+		Disruptions: between(1, nodes), // no node is disrupted again within seconds: it would refuse that
 		Down:        time.Duration(between(2, 4)) * time.Second,
 		Bake:        time.Duration(between(0, 4)) * time.Second,
 		Habits:      Habits{Pool: between(2, 6), Every: 500 * time.Millisecond, Timeout: time.Second, Retry: 500 * time.Millisecond, Settings: map[string]string{}},
