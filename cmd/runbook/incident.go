@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,11 @@ func labIncident(stop stopper) *cobra.Command {
 			out := os.Stdout
 			if format == "json" {
 				out = os.Stderr
+			}
+			for _, v := range os.Environ() { // what the operator's own servers are reached by is not meant for this one
+				if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PG") {
+					os.Unsetenv(name) //nolint:errcheck // it has a name
+				}
 			}
 			ctx, cancel := stop.whole()
 			defer cancel()

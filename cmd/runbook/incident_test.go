@@ -43,7 +43,7 @@ func (r realLab) replay(t *testing.T, args ...string) (cmd *exec.Cmd, temporary 
 	t.Helper()
 	temporary = t.TempDir()
 	cmd = r.command(append([]string{"lab", "incident"}, args...)...)
-	cmd.Env = append(cmd.Env, "TMPDIR="+temporary)
+	cmd.Env = append(cmd.Env, "TMPDIR="+temporary, "PGSERVICE=main", "PGUSER=ops") // an operator's own server
 	return cmd, temporary
 }
 

@@ -58,8 +58,8 @@ var (
 
 // Config says how to replay the incident.
 type Config struct {
-	Program string // the file of the program runbook, which is started as operators do
-	Out     io.Writer
+	Program string    // the file of the program runbook, which is started as operators do
+	Out     io.Writer // what happens is told here; it can be written to from everywhere at once, as a file can
 }
 
 // Report is what came of it.

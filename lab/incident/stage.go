@@ -162,16 +162,16 @@ func (st *stage) filled(ctx context.Context, connections int) error {
 // pause waits, unless ctx or what runs beside it ends.
 func (st *stage) pause(ctx context.Context, d time.Duration) error {
 	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-st.ctx.Done():
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return st.all.Wait()
 	case <-time.After(d):
-		return nil
+	case <-st.ctx.Done(): // which ctx ends too
 	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case st.ctx.Err() != nil:
+		return st.all.Wait()
+	}
+	return nil
 }
 
 // put writes a file on a node.
