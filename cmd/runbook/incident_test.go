@@ -33,8 +33,9 @@ func TestIncident(t *testing.T) {
 	buildRunbook(t, l.binary, nil)
 
 	t.Run("figures", func(t *testing.T) { figures(t, l) })
+	t.Run("interrupted early", func(t *testing.T) { interruptedEarly(t, l) })
 	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: int(engine.Interrupted), syscall.SIGTERM: int(engine.Interrupted), syscall.SIGKILL: -1} {
-		t.Run(signal.String(), func(t *testing.T) { interrupted(t, l, signal, code) })
+		t.Run(signal.String(), func(t *testing.T) { interruptedAtWork(t, l, signal, code) })
 	}
 }
 
@@ -142,10 +143,29 @@ func empty(t *testing.T, dir string) {
 	}
 }
 
-// interrupted ends the replay while the script runs. No process may be left, and so no
-// namespace; and no file, unless it was killed.
-func interrupted(t *testing.T, l realLab, signal syscall.Signal, code int) {
-	cmd, temporary := l.replay(t, "--svg", filepath.Join(l.dir, "no.svg"))
+// interruptedEarly ends the replay while it makes its lab and its server, at one moment after another.
+func interruptedEarly(t *testing.T, l realLab) {
+	for after := time.Duration(0); after < 1500*time.Millisecond; after += 150 * time.Millisecond {
+		if got, _ := interrupted(t, l, "6 nodes", after, os.Interrupt); got != int(engine.Interrupted) {
+			t.Errorf("interrupted %s after its first word: exit code %d", after, got)
+		}
+	}
+}
+
+// interruptedAtWork ends the replay while the script runs.
+func interruptedAtWork(t *testing.T, l realLab, signal os.Signal, code int) {
+	got, processes := interrupted(t, l, "no route yet", 0, signal)
+	if got != code || processes < 60 { // with a server and its connections
+		t.Errorf("exit code %d, want %d; there were %d processes", got, code, processes)
+	}
+}
+
+// interrupted ends the replay a time after it has said something, and returns its exit code and how many processes it had.
+// No process may be left, and so no namespace; and no file, unless it was killed.
+func interrupted(t *testing.T, l realLab, said string, after time.Duration, signal os.Signal) (code, had int) {
+	t.Helper()
+	picture := filepath.Join(l.dir, "no.svg")
+	cmd, temporary := l.replay(t, "--svg", picture)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -154,23 +174,19 @@ func interrupted(t *testing.T, l realLab, signal syscall.Signal, code int) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "no route yet") {
+	for lines.Scan() && !strings.Contains(lines.Text(), said) {
 	}
+	time.Sleep(after)
 	processes := integration.Family(t, cmd.Process.Pid)
-	if len(processes) < 40 { // with a server and its connections
-		t.Errorf("only %d processes: it is not at work", len(processes))
-	}
 	cmd.Process.Signal(signal) //nolint:errcheck // it then goes on, which is seen
 	io.Copy(io.Discard, out)   //nolint:errcheck // until its end
 	cmd.Wait()                 //nolint:errcheck // the code says it
-	if got := cmd.ProcessState.ExitCode(); got != code {
-		t.Errorf("exit code %d, want %d", got, code)
-	}
 	integration.AwaitNone(t, processes, 10*time.Second)
-	if signal != syscall.SIGKILL {
+	if signal != os.Kill {
 		empty(t, temporary)
 	}
-	if isFile(filepath.Join(l.dir, "no.svg")) {
+	if isFile(picture) {
 		t.Error("there is a picture of what did not happen")
 	}
+	return cmd.ProcessState.ExitCode(), len(processes)
 }

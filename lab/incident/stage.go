@@ -34,31 +34,34 @@ type stage struct {
 }
 
 // openStage makes a lab with nodes for services, and a server that lets as many connections in.
-func openStage(ctx context.Context, nodes, maxConnections int) (st *stage, err error) {
-	st = &stage{sockets: &sockets{open: map[netip.AddrPort]bool{}}}
+func openStage(ctx context.Context, nodes, maxConnections int) (*stage, error) {
+	st := &stage{sockets: &sockets{open: map[netip.AddrPort]bool{}}}
 	ctx, st.cancel = context.WithCancel(ctx)
 	st.all, st.ctx = errgroup.WithContext(ctx)
-	defer func() {
-		if err != nil {
-			st.close()
-		}
-	}()
+	if err := st.open(ctx, nodes, maxConnections); err != nil {
+		st.close() //nolint:errcheck // why it was not opened says more
+		return nil, err
+	}
+	return st, nil
+}
+
+func (st *stage) open(ctx context.Context, nodes, maxConnections int) (err error) {
 	if st.home, err = os.MkdirTemp("", "runbook-incident-"); err != nil {
-		return nil, engine.Internal.Errorf("a folder for the replay: %w", err)
+		return engine.Internal.Errorf("a folder for the replay: %w", err)
 	}
 	// Where the standing lab would be for a runbook whose state is in home: so that -i lab is this one.
 	dir := filepath.Join(st.home, "runbook", "lab")
 	if st.lab, err = lab.Up(ctx, lab.Options{Nodes: nodes + 2, Dir: dir}); err != nil {
-		return nil, err
+		return err
 	}
 	if st.status, err = st.lab.Status(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	st.operator = st.status.Nodes[nodes+1].Name
 	if st.server, err = startServer(st.ctx, st.lab, st.status.Nodes[nodes], maxConnections); err != nil {
-		return nil, err
+		return err
 	}
-	return st, st.giveKeys(ctx)
+	return st.giveKeys(ctx)
 }
 
 // giveKeys lets the operator's node reach the others by ssh.
