@@ -25,7 +25,7 @@ type seated struct {
 	ended chan error
 }
 
-// on runs a command on a terminal, which is its controlling one.
+// sits runs a command on a terminal, which is its controlling one.
 func (r realLab) sits(t *testing.T, x *pty.Terminal, args ...string) *seated {
 	t.Helper()
 	c := r.command(args...)
@@ -60,7 +60,7 @@ func (s *seated) exits(code engine.Code) string {
 	if got := s.cmd.ProcessState.ExitCode(); got != int(code) {
 		s.t.Errorf("exit %d, want %d\n%s", got, code, s.Screen())
 	}
-	return s.Screen()
+	return s.Until("the screen is gone", func(sc string) bool { return !strings.Contains(sc, "│") })
 }
 
 // routes wants the nodes to have the two routes of the tests, or none.
@@ -217,8 +217,9 @@ func TestScreenInTmux(t *testing.T) {
 	r := newRealLab(t, 3)
 	r.book(t, "book.star", `"1", "100%"`, "0s", 0, 600)
 	x := newTerminal(t, r.binary, "XDG_STATE_HOME="+filepath.Join(r.dir, "state"), "HOME="+r.dir)
-	x.types("clear; runbook run "+filepath.Join(r.dir, "book.star")+" -i lab -n all; echo exit=$?", "Enter")
+	x.types("clear; runbook run "+filepath.Join(r.dir, "book.star")+" -i lab -n all", "Enter")
 	x.until("the question", pty.Has("WAITING FOR YOU", "apply to node-1?  y yes  s skip"))
+	time.Sleep(time.Second) // nobody decides as fast as that
 	x.types("y")
 	r.until(t, "node-1", "ip route | grep -q '^10.20.0.0/16'")
 	x.types("C-z")
@@ -229,7 +230,7 @@ func TestScreenInTmux(t *testing.T) {
 	x.types("echo something else", "Enter")
 	x.until("the shell works", pty.Has("something else"))
 	time.Sleep(12 * time.Second) // the agents of the nodes hear nothing, and end
-	x.types("fg", "Enter")
+	x.types("fg; echo exit=$?", "Enter")
 	x.until("the second question", pty.Has("WAITING FOR YOU", "apply to node-2?", "node-1              done"))
 	x.tmux("resize-window", "-x", "130", "-y", "40")
 	x.until("the larger screen", func(s string) bool {
