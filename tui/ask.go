@@ -181,7 +181,7 @@ func (v *view) hints() string {
 	add(free && v.asking != nil && !here, "enter to the question")
 	add(free && drives && v.at != nil && v.at.state == engine.NodeDone, "r take back")
 	add(free && drives, map[bool]string{false: "p pause", true: "p go on"}[v.wants])
-	add(free && v.result == nil && v.opts.Stop != nil, "q stop")
+	add(free && v.result == nil && v.opts.Stop != nil, map[bool]string{false: "q stop", true: "q put back"}[v.stops > 0])
 	add(free && (v.result != nil || v.opts.Stop == nil), "q leave")
 	add(free, "? help")
 	add(free, "d "+tabNames[v.nextTab()])

@@ -9,6 +9,7 @@ import (
 
 	"runbook/engine"
 	"runbook/engine/resource"
+	"runbook/engine/rollout"
 )
 
 // This file is what the screen knows of a run: all of it is from the run's events, so that a run
@@ -54,6 +55,7 @@ type nodeSeen struct {
 	plan         *engine.NodePlan // nil: nothing was predicted for it
 	info         *engine.NodeInfo
 	err          *engine.Error // why it could not be predicted, or failed
+	confirmed    bool          // it begins when it is its turn
 	does         string        // nodes of which it is equal get the same
 	group        *groupSeen    // nil: it has no plan
 	began, ended time.Time
@@ -176,6 +178,7 @@ func (b *board) take(e engine.Event, does string) {
 		b.spent.stand(true, e.Time)
 	case engine.EventAnswer:
 		b.answered(e.Time)
+		b.confirm(e)
 	case engine.EventPaused, engine.EventUnpaused:
 		b.paused = e.Kind == engine.EventPaused
 		b.spent.stand(b.paused, e.Time)
@@ -196,6 +199,20 @@ func (b *board) answered(at time.Time) {
 	if b.question != nil {
 		b.question = nil
 		b.spent.stand(false, at)
+	}
+}
+
+// confirm marks the nodes that an answer lets begin.
+func (b *board) confirm(e engine.Event) {
+	n := b.node(e.Node)
+	switch e.Text {
+	case rollout.Yes.String():
+		n.confirmed = true
+	case rollout.All.String():
+		b.arrange()
+		for _, alike := range n.group.nodes {
+			alike.confirmed = true
+		}
 	}
 }
 

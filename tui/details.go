@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/x/ansi"
-
 	"runbook/engine"
 )
 
@@ -60,7 +58,7 @@ func (v *view) nodeHeading(width, lines, height int) string {
 	if v.tab == tabResult {
 		name = "the run"
 	}
-	v.heading(t, paneNode, ansi.Truncate(cells(name), max(width-26, 8), "…")).add("", " ")
+	v.heading(t, paneNode, middle(name, max(width-26, 8))).add("", " ")
 	for i, n := range tabNames {
 		switch {
 		case tab(i) == v.tab:

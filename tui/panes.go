@@ -157,8 +157,7 @@ func (v *view) nodeRow(t *strip, n *nodeSeen) string {
 	}
 	state := v.stateOf(n)
 	t.add("", mark+" ")
-	name := ansi.Truncate(cells(n.name), max(t.room-stateWidth-1, 4), "…")
-	return t.add("", name).keep(stateWidth).add(stateColour(state), state).String()
+	return t.add("", middle(n.name, max(t.room-stateWidth-1, 4))).keep(stateWidth).add(stateColour(state), state).String()
 }
 
 // stateColour is how a state looks, beside being a word.
@@ -297,7 +296,7 @@ func (v *view) budgets(width int) string {
 	for _, x := range all {
 		colour := green
 		if x.n > 0 && x.n*10 >= x.of*8 {
-			colour = red
+			colour = map[bool]string{true: red, false: yellow}[x.name == "failures"]
 		}
 		t.add("", x.name+" ").raw(gauge(x.n, max(x.of, 1), columns, colour, v.style), columns).add("", " "+x.text+"  ")
 	}

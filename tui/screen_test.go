@@ -209,6 +209,20 @@ func (n *night) first() {
 	n.gate(64)
 }
 
+// second is the first question of the second wave, which is about the four that are alike in it.
+func (n *night) second() chan rollout.Answer {
+	n.first()
+	n.wave(2)
+	return n.ask("web-2", 2, 1, 5, 4)
+}
+
+// all is where that was answered for all of them, and some are in hand.
+func (n *night) all(names ...string) {
+	n.second()
+	n.answered("web-2", 2, rollout.All)
+	n.applying(names...)
+}
+
 // end ends the run.
 func (n *night) end(err *engine.Error, text string, next ...engine.Next) {
 	left := map[string]bool{}
@@ -244,9 +258,7 @@ var scenes = []struct {
 		n.planned(0, 9)
 	}},
 	{name: "asked", colour: true, play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 	}},
 	{name: "differs", colour: true, play: func(n *night) {
 		n.first()
@@ -254,21 +266,15 @@ var scenes = []struct {
 		n.ask("edge-fra-1", 2, 5, 5, 1)
 	}},
 	{name: "elsewhere", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("down", "down", "y")
 	}},
 	{name: "typing", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("w", "5", "enter", "4")
 	}},
 	{name: "typing-undo", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("g", "r", "u", "n")
 	}},
 	{name: "shared", play: func(n *night) {
@@ -281,11 +287,7 @@ var scenes = []struct {
 		n.ask(server, 0, 1, 1, 1)
 	}},
 	{name: "applying", colour: true, play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
-		n.answered("web-2", 2, rollout.All)
-		n.applying("web-2", "web-3", "web-4", "web-5")
+		n.all("web-2", "web-3", "web-4", "web-5")
 		n.done("web-3", "web-2")
 		n.later(3 * time.Second)
 	}},
@@ -315,9 +317,7 @@ var scenes = []struct {
 		n.Drawn()
 	}},
 	{name: "drift", colour: true, play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.answered("web-2", 2, rollout.Yes)
 		n.applying("web-2")
 		other := route("10.98.0.77")
@@ -329,9 +329,7 @@ var scenes = []struct {
 		n.Press("d", "g", "down")
 	}},
 	{name: "node-lost", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.answered("web-2", 2, rollout.Yes)
 		n.applying("web-2")
 		n.tell(engine.Event{Kind: engine.EventChange, Node: "web-2", Wave: 2, Op: "route.add 10.20.0.0/16", Diff: n.plans["web-2"].Steps[0].Edit.Diff()})
@@ -341,9 +339,7 @@ var scenes = []struct {
 		n.Press("up")
 	}},
 	{name: "undone", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("g", "r", "u", "n", "d", "o", "enter")
 		n.tell(engine.Event{Kind: engine.EventNode, Node: "web-1", State: engine.NodeUndoing},
 			engine.Event{Kind: engine.EventPutBack, Node: "web-1", Op: "route.add 10.20.0.0/16", Diff: resource.Compare(resource.Of(route("10.98.0.1")), resource.State{})},
@@ -373,62 +369,40 @@ var scenes = []struct {
 		n.end(nil, "12 done, 2 unchanged, 1 skipped")
 	}},
 	{name: "paused", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("p", "y")
 		n.answered("web-2", 2, rollout.Yes)
 		n.tell(engine.Event{Kind: engine.EventPaused})
 		n.later(time.Minute)
 	}},
 	{name: "pausing", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
-		n.answered("web-2", 2, rollout.All)
-		n.applying("web-2", "web-3", "web-4", "web-5")
+		n.all("web-2", "web-3", "web-4", "web-5")
 		n.Press("p")
 	}},
 	{name: "stopping", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
-		n.answered("web-2", 2, rollout.All)
-		n.applying("web-2", "web-3", "web-4", "web-5")
+		n.all("web-2", "web-3", "web-4", "web-5")
 		n.done("web-3")
 		n.Press("q")
 		n.tell(engine.Event{Kind: engine.EventStopping, Text: "web-2, web-4, web-5"})
 	}},
 	{name: "filter", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("/", "e", "d", "g", "e")
 	}},
 	{name: "help", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("?")
 	}},
 	{name: "output", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("g", "d")
 	}},
 	{name: "facts", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
+		n.second()
 		n.Press("g", "d", "d", "tab")
 	}},
 	{name: "suspending", play: func(n *night) {
-		n.first()
-		n.wave(2)
-		n.ask("web-2", 2, 1, 5, 4)
-		n.answered("web-2", 2, rollout.All)
-		n.applying("web-2", "web-3")
+		n.all("web-2", "web-3")
 		n.Press("ctrl+z")
 	}},
 	{name: "unasked", with: func(o *tui.Options) { o.ReadOnly = true }, play: func(n *night) {

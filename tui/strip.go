@@ -27,6 +27,21 @@ func cells(text string) string {
 	}, text)
 }
 
+// middle is text in so many columns at the most: where it is longer, without its middle, for
+// names mostly differ at one of their ends.
+func middle(text string, columns int) string {
+	text = cells(text)
+	width := ansi.StringWidth(text)
+	if width <= columns {
+		return text
+	}
+	if columns < 3 {
+		return ansi.Truncate(text, columns, "…")
+	}
+	tail := (columns - 1) / 2
+	return ansi.Cut(text, 0, columns-1-tail) + "…" + ansi.Cut(text, width-tail, width)
+}
+
 // strip is a line of so many columns, which is filled from the left.
 type strip struct {
 	b     strings.Builder

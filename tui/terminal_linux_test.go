@@ -105,6 +105,11 @@ func TestTypedAhead(t *testing.T) {
 	if len(c) > 0 {
 		t.Fatalf("what was typed before the first frame has answered: %v", <-c)
 	}
+	x.Type("\x1b[200~y\x1b[201~") // pasted
+	time.Sleep(time.Second)
+	if len(c) > 0 {
+		t.Fatalf("what was pasted has answered: %v", <-c)
+	}
 	x.Type("y")
 	if a := gets(t, c); a.err != nil || a.Answer != rollout.Yes {
 		t.Fatalf("%v, %v", a.Answer, a.err)

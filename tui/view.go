@@ -357,7 +357,7 @@ func (v *view) stateOf(n *nodeSeen) string {
 		return string(n.state)
 	case q != nil && q.Node == n.name && v.board.end == nil:
 		return "asked"
-	case v.board.pace.node == n.name:
+	case n.confirmed || v.board.pace.node == n.name:
 		return "waits"
 	case n.err != nil:
 		return "error"

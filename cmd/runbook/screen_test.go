@@ -111,7 +111,33 @@ func TestScreenDecides(t *testing.T) {
 	}
 	r.routes(t, true, false, false, true, false)
 	r.wantStates(t, engine.NodeDone, engine.NodeSkipped, engine.NodeUndone, engine.NodeDone, engine.NodeUntried)
+
+	id := r.states(t).ID
+	s = r.sits(t, pty.Open(t, 80, 24), "resume", id)
+	s.Until("what is left", pty.Has("before it was taken up again", "node-2              skipped", "node-3              undone", "apply to node-5?"))
+	s.press("y", "the end", "ENDED", "3 done, 1 skipped, 1 undone")
+	s.press("q", "the shell", "done           3  node-1, node-4, node-5")
+	s.exits(engine.OK)
+	s = r.sits(t, pty.Open(t, 80, 24), "undo", id)
+	s.Until("what is to be taken back", pty.Has("undo "+id, "apply to node-1?", "- route 10.20.0.0/16 via 10.98.0.1 dev eth1", "3 nodes"))
+	s.press("y", "its second wave", "apply to node-4?")
+	s.press("w", "the number is asked for", "type 2 and enter")
+	s.press("2\r", "the end", "ENDED", "3 done")
+	s.press("q", "the shell", "done           3  node-1, node-4, node-5")
+	s.exits(engine.OK)
+	r.routes(t, false, false, false, false, false)
 	r.nothingLeft(t)
+}
+
+// A run that is refused shows why, and leaves its plan on the terminal.
+func TestScreenOfARunThatIsRefused(t *testing.T) {
+	r := newRealLab(t, 2)
+	r.book(t, "book.star", `"100%"`, "0s", 0, 1)
+	s := r.sits(t, pty.Open(t, 80, 40), "run", "book.star", "-i", "lab", "-n", "all", "--limit", "changes_per_node=1")
+	s.Until("why", pty.Has("ENDED, EXIT 3", "×2  would go past a limit", "node-1              error", "this would be change 2 on the node, but", "q or enter leaves"))
+	s.press("q", "the plan", "book.star via=10.98.0.1 ", "node-1, node-2", "refused; nothing changed on any node")
+	s.exits(engine.LimitHit)
+	r.routes(t, false, false)
 }
 
 // For the rest of a wave its number is typed, and nothing less does it.
