@@ -53,7 +53,7 @@ func TestReadmeHasTheOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := map[string]string{}
-	for _, m := range regexp.MustCompile("`node\\.([a-z]+(?:\\.[a-z]+)?)\\(([^()`]*)\\)`").FindAllStringSubmatch(string(b), -1) {
+	for _, m := range regexp.MustCompile("`node\\.([a-z]+(?:\\.[a-z_]+)?)\\(([^()`]*)\\)`").FindAllStringSubmatch(string(b), -1) {
 		told[m[1]] = m[2]
 	}
 	for _, name := range builtins.Operations.Names() {

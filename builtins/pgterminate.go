@@ -141,7 +141,10 @@ func (o PgTerminate) Result(changed bool, _ resource.State) any {
 }
 
 // Tell implements [engine.Teller].
-func (o PgTerminate) Tell(e engine.Edit) any {
+func (o PgTerminate) Tell(e engine.Edit) any { return terminated(e) }
+
+// terminated is the result of a change that ends sessions.
+func terminated(e engine.Edit) any {
 	ended := []any{}
 	for _, c := range e.Diff() {
 		if b, ok := c.Before.(resource.Backend); ok {

@@ -320,6 +320,20 @@ type Teller interface {
 	Tell(e Edit) any
 }
 
+// Fleet is the nodes of a run, to be looked at together.
+type Fleet interface {
+	// ReadAll reads what q selects of every node. Those that do not answer are in
+	// missing, with why.
+	ReadAll(ctx context.Context, q resource.Query) (found map[string]resource.State, missing map[string]error)
+}
+
+// OnFleet is an operation on something that the nodes of the fleet share, which has to
+// look at them to know what to do.
+type OnFleet interface {
+	// OnFleet returns the operation as it can be done, with f to look at.
+	OnFleet(f Fleet) Operation
+}
+
 // Disruptor is an operation that interrupts service by what it is. A check
 // warns where one stands in a loop.
 type Disruptor interface{ Disrupts() }

@@ -44,7 +44,7 @@ func (k Key) of(kind Kind) bool {
 
 // Resource is one thing that a node holds. The implementations are plain
 // values: [Link], [Addr], [Route], [Rule], [Neigh], [Nexthop], [Facts]; what a
-// node tells of itself, [Sessions] and [Memory]; and what a Postgres server
+// node tells of itself, [Sessions], [Sockets] and [Memory]; and what a Postgres server
 // holds, [Postgres], [Backend], [Setting] and [Rows], and a pgbouncer, [Pool] and [Pooled].
 type Resource interface {
 	Key() Key
@@ -70,6 +70,7 @@ var decoders = map[Kind]func(b []byte, s State) error{
 	KindNexthop: decode[Nexthop],
 	KindSession: decode[Sessions],
 	KindMemory:  decode[Memory],
+	KindSockets: decode[Sockets],
 
 	KindPostgres: decode[Postgres],
 	KindBackend:  decode[Backend],
@@ -223,7 +224,7 @@ type Selector struct {
 	Key Key `json:"key,omitempty"`
 	// Where selects backends.
 	Where *Where `json:"where,omitempty"`
-	// Ask is the question of which the Rows are wanted.
+	// Ask is the question to which Rows or Sockets are wanted.
 	Ask string `json:"ask,omitempty"`
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vishvananda/netns"
 )
 
 // Postgres is a server of a test's own, in a folder of its own: its superuser is postgres, who
@@ -106,6 +108,19 @@ func (p *Postgres) Append(file string, lines ...string) error {
 	return err
 }
 
+// enter moves the thread to the network namespace ns, if it is one.
+func enter(ns string) error {
+	if ns == "" {
+		return nil
+	}
+	h, err := netns.GetFromName(ns)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return netns.Set(h)
+}
+
 // Write writes a file of its folder that only it can read.
 func (p *Postgres) Write(file string, text []byte) error {
 	path := filepath.Join(p.Dir, file)
@@ -116,16 +131,19 @@ func (p *Postgres) Write(file string, text []byte) error {
 }
 
 // Start starts it, once it is made or halted, and waits until it lets people in.
-func (p *Postgres) Start() error { return p.start(0) }
+func (p *Postgres) Start() error { return p.start(0, "") }
 
 // StartApart is Start in a pid namespace of its own, where pids can be chosen without
 // touching those of the machine. It needs root.
-func (p *Postgres) StartApart() error { return p.start(syscall.CLONE_NEWPID) }
+func (p *Postgres) StartApart() error { return p.start(syscall.CLONE_NEWPID, "") }
+
+// StartIn is Start in the network namespace ns. It needs root.
+func (p *Postgres) StartIn(ns string) error { return p.start(0, ns) }
 
 // Pid is that of its first process.
 func (p *Postgres) Pid() int { return p.cmd.Process.Pid }
 
-func (p *Postgres) start(namespaces uintptr) error {
+func (p *Postgres) start(namespaces uintptr, ns string) error {
 	os.Remove(filepath.Join(p.Dir, "postmaster.pid")) //nolint:errcheck // which says that it is ready
 	p.cmd = p.command("postgres", "-D", p.Dir)
 	p.cmd.SysProcAttr.Cloneflags = namespaces
@@ -134,7 +152,10 @@ func (p *Postgres) start(namespaces uintptr) error {
 	go func() { // the thread that started it must live as long as it does: see prctl(2), PR_SET_PDEATHSIG
 		runtime.LockOSThread()
 		defer close(p.done)
-		err := p.cmd.Start()
+		err := enter(ns) // the thread is never used again
+		if err == nil {
+			err = p.cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			p.cmd.Wait() //nolint:errcheck // it is told to end

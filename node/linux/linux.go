@@ -132,7 +132,7 @@ func (n *Node) Snapshot(ctx context.Context, max int) (resource.State, bool, err
 // readOthers reads what q selects of everything but routes.
 func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State, error) {
 	out := resource.State{}
-	var links, addrs, rules, neighs, nexthops, sessions resource.Query
+	var links, addrs, rules, neighs, nexthops, sessions, sockets resource.Query
 	for _, s := range q {
 		switch s.Kind {
 		case resource.KindLink:
@@ -147,6 +147,8 @@ func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State
 			nexthops = append(nexthops, s)
 		case resource.KindSession:
 			sessions = append(sessions, s)
+		case resource.KindSockets:
+			sockets = append(sockets, s)
 		case resource.KindRoute:
 		case resource.KindMemory: // a kernel has none: node/guard adds it
 		case resource.KindFacts:
@@ -160,5 +162,5 @@ func (n *Node) readOthers(ctx context.Context, q resource.Query) (resource.State
 		}
 	}
 	return out, errors.Join(n.links(ctx, links, out), n.addrs(ctx, addrs, out), n.rules(ctx, rules, out),
-		n.neighs(ctx, neighs, out), n.nexthops(ctx, nexthops, out), n.readSessions(ctx, sessions, out))
+		n.neighs(ctx, neighs, out), n.nexthops(ctx, nexthops, out), n.readSessions(ctx, sessions, out), n.readSockets(ctx, sockets, out))
 }
