@@ -72,7 +72,8 @@ type Event struct {
 	Limits  Limits        `json:"limits,omitempty"` // of the run and of its end: those in force,
 	Used    Used          `json:"used,omitempty"`   // and what was used of them
 
-	Nth int `json:"nth,omitempty"` // of what was planned: which node of the run it is, from 1
+	Nth      int      `json:"nth,omitempty"`      // of what was planned: which node of the run it is, from 1
+	Forecast []string `json:"forecast,omitempty"` // of the run: see [Plan.Forecast]
 
 	// Of what was planned, for who shows it: all of the prediction, and what the inventory
 	// says of the node. Nobody changes them. They are not part of the published form.

@@ -23,6 +23,7 @@ type board struct {
 	run        string
 	limits     engine.Limits
 	used       engine.Used
+	forecast   []string
 	nodes      map[string]*nodeSeen
 	waves      map[int]*waveSeen // by their numbers; and those below
 	muddled    bool              // nodes have come that are in no order yet
@@ -285,7 +286,7 @@ func (b *board) plan(e engine.Event, does string) {
 }
 
 func (b *board) start(e engine.Event) {
-	b.begun, b.limits, b.used = true, e.Limits, e.Used
+	b.begun, b.limits, b.used, b.forecast = true, e.Limits, e.Used, e.Forecast
 	b.spent.set(time.Duration(e.Used[engine.LimitDuration]), e.Time)
 	for state, names := range e.States {
 		for _, name := range names {

@@ -318,7 +318,8 @@ func whole(d time.Duration) string {
 	return d.String()
 }
 
-// gateLines is what the hooks have seen of the fleet, the last that looked first: how they ended, and numbers over time.
+// gateLines is what the hooks have seen of the fleet, the last that looked first: how they ended, what is foretold
+// of servers, and numbers over time.
 func (v *view) gateLines(width int) []string {
 	var out []string
 	looks := slices.Clone(v.board.looks)
@@ -334,14 +335,23 @@ func (v *view) gateLines(width int) []string {
 	if len(out) < len(looks) {
 		out = append(out, passed.String())
 	}
+	var forecast, numbers []string
+	for _, f := range v.board.forecast {
+		for _, l := range folded(coloured{yellow, "forecast: " + f}, width) {
+			forecast = append(forecast, newStrip(width, v.style).add(l.colour, l.text).String())
+		}
+	}
 	for _, g := range looks {
 		for _, s := range v.board.numbers {
 			if s.hook == g.hook {
-				out = append(out, v.numbers(s, width))
+				numbers = append(numbers, v.numbers(s, width))
 			}
 		}
 	}
-	return out
+	if v.board.made > 0 { // what is seen is more than what was foretold
+		return slices.Concat(out, numbers, forecast)
+	}
+	return slices.Concat(out, forecast, numbers)
 }
 
 func (v *view) numbers(s *series, width int) string {

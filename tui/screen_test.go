@@ -283,7 +283,8 @@ var scenes = []struct {
 		const server = "pg service=main via db-primary"
 		n.plans[server] = &engine.NodePlan{Node: server, Steps: []engine.PlannedChange{step(resource.State{}, resource.Of(route("10.98.0.1")))}}
 		n.tell(engine.Event{Kind: engine.EventGate, Op: "before"}, engine.Event{Kind: engine.EventPlanned, Node: server, Plan: n.plans[server]},
-			engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 5, 7)}})
+			engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 5, 7)},
+				Forecast: []string{"service=main: 71 of 100 connections used; at most 93 in wave 3, for a backend whose session is cut lives on for 20m0s"}})
 		n.ask(server, 0, 1, 1, 1)
 	}},
 	{name: "applying", colour: true, play: func(n *night) {

@@ -325,7 +325,7 @@ func (s *session) carryOut(planning context.Context, stop stopper, f runFlags, s
 	if f.screen != nil && (refused != nil || watching != nil) { // what the run would have done is to stay
 		f.screen.KeepPlan(p)
 	}
-	begins := engine.Event{Kind: engine.EventRun, Outlook: s.run.Outlook(p.Nodes), Limits: s.run.Limits(), Used: s.used()}
+	begins := engine.Event{Kind: engine.EventRun, Outlook: s.run.Outlook(p.Nodes), Forecast: p.Forecast, Limits: s.run.Limits(), Used: s.used()}
 	if s.run.Past != nil {
 		begins.States = s.byState(s.run.Before())
 	}

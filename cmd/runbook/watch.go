@@ -151,7 +151,7 @@ func (f *runFlags) follow(run engine.RunRecord, events io.Reader, emit func(engi
 				plan.Nodes = append(plan.Nodes, e.Plan)
 			}
 		case e.Kind == engine.EventRun && f.printsPlan():
-			plan.Header.Limits, plan.Used = e.Limits, e.Used
+			plan.Header.Limits, plan.Used, plan.Forecast = e.Limits, e.Used, e.Forecast
 			if err := tui.Plan(os.Stdout, plan, "text", tui.StyleOf(os.Stdout)); err != nil {
 				return err
 			}
