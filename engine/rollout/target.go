@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"runbook/engine"
+	"runbook/engine/resource"
 )
 
 // This file is how before and after change what nodes share: each target that such a
@@ -167,8 +169,36 @@ func driftedTargets(was, now []*engine.NodePlan) *engine.Error {
 	return nil
 }
 
+// members are the nodes of the run, for an operation that looks at all of them.
+type members struct{ run *Run }
+
+// ReadAll implements [engine.Fleet].
+func (m members) ReadAll(ctx context.Context, q resource.Query) (found map[string]resource.State, missing map[string]error) {
+	found, missing = map[string]resource.State{}, map[string]error{}
+	var mu sync.Mutex
+	each(len(m.run.Nodes), parallel, func(i int) {
+		name := m.run.Nodes[i].Name
+		n, err := m.run.fleet.node(ctx, m.run.Dialer, name)
+		var s resource.State
+		if err == nil {
+			s, err = n.Read(ctx, q)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			missing[name] = err
+		} else {
+			found[name] = s
+		}
+	})
+	return found, missing
+}
+
 // ask does a call of a hook to a target.
 func (h *watching) ask(ctx context.Context, c engine.Call) (any, error) {
+	if o, looks := c.Op.(engine.OnFleet); looks {
+		c.Op = o.OnFleet(members{h.run})
+	}
 	if !slices.Contains(h.run.asked, c.Node) {
 		h.run.asked = append(h.run.asked, c.Node)
 	}

@@ -25,6 +25,8 @@ type binding struct {
 	typ   reflect.Type
 	args  []engine.Arg
 	names []string
+
+	onFleet bool // it looks at all nodes
 }
 
 func newBinding(name string, op engine.Operation) *binding {
@@ -32,6 +34,7 @@ func newBinding(name string, op engine.Operation) *binding {
 	for _, a := range b.args {
 		b.names = append(b.names, a.Name)
 	}
+	_, b.onFleet = op.(engine.OnFleet)
 	return b
 }
 
@@ -47,6 +50,7 @@ func cutLast(name string) (domain, method string, dotted bool) {
 // call makes the operation and has the controller do it.
 func (b *binding) call(s *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	on, server := asked(fn)
+	args, kwargs = b.fleetless(args, kwargs)
 	op, err := b.bind(server, args, kwargs)
 	if err == nil {
 		err = engine.Validate(op)
@@ -72,6 +76,22 @@ func (b *binding) call(s *starlark.Thread, fn *starlark.Builtin, args starlark.T
 		return nil, invalid("", "%s: its result: %v", b.name, err)
 	}
 	return v, nil
+}
+
+// fleetless is the arguments without the fleet, which those operations may be given that look at
+// all of its nodes: the controller knows which these are, and no script can name others.
+func (b *binding) fleetless(args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Tuple, []starlark.Tuple) {
+	if !b.onFleet {
+		return args, kwargs
+	}
+	isFleet := func(v starlark.Value) bool {
+		r, is := v.(*record)
+		return is && r.kind == fleetKind
+	}
+	if len(args) > 0 && isFleet(args[0]) {
+		args = args[1:]
+	}
+	return args, slices.DeleteFunc(slices.Clone(kwargs), func(kv starlark.Tuple) bool { return kv[0] == starlark.String(fleetKind) && isFleet(kv[1]) })
 }
 
 // bind makes an operation of the arguments of a call; server is the one that it is of, or "".

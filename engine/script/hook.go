@@ -56,7 +56,7 @@ func (ev *evaluator) hook(t *thread, f frame, params starlark.Value) error {
 		}
 		nodes[i] = &onNode{node.(*record), n.Name}
 	}
-	fleet := newRecord("fleet", starlark.StringDict{
+	fleet := newRecord(fleetKind, starlark.StringDict{
 		"nodes": starlark.NewList(nodes), "wave": starlark.MakeInt(f.Fleet.Wave), "waves": starlark.MakeInt(f.Fleet.Waves),
 	})
 	fleet.Freeze()
@@ -66,6 +66,9 @@ func (ev *evaluator) hook(t *thread, f frame, params starlark.Value) error {
 	}
 	return err
 }
+
+// fleetKind is the kind of what a hook sees of the fleet.
+const fleetKind = "fleet"
 
 // onNode is a node of a fleet, or a domain of its operations, such as route. The
 // operations of all nodes are the same values: which one is asked is said when one is taken.

@@ -47,6 +47,7 @@ var testOps = engine.Operations{
 
 	"db.count": dbCount{},
 	"db.set":   dbSet{},
+	"db.reap":  dbReap{},
 }
 
 // These two are operations of servers.
@@ -62,6 +63,14 @@ type dbSet struct {
 	Name   string `json:"name"`
 	Value  string `json:"value"`
 }
+
+type dbReap struct {
+	Server string `json:"server"`
+}
+
+func (dbReap) Plan(context.Context, engine.Reader) (resource.State, error) { return nil, nil }
+func (dbReap) Result(bool, resource.State) any                             { return nil }
+func (o dbReap) OnFleet(engine.Fleet) engine.Operation                     { return o }
 
 func (dbSet) Plan(context.Context, engine.Reader) (resource.State, error) { return nil, nil }
 func (dbSet) Result(bool, resource.State) any                             { return nil }

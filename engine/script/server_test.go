@@ -36,6 +36,8 @@ def gate(fleet, p):
     n.db("dbname=app").count()
     db.connect("service=main", via = n).count("idle")
     db.connect(server = "service=main", via = "web-1").count()
+    db.connect("x").reap(fleet)
+    db.connect("x").reap(fleet = fleet)
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +62,7 @@ def gate(fleet, p):
 		`web-2: db.count {"server":"dbname=app"}`,
 		`db service=main via web-2: db.count {"server":"service=main","state":"idle"}`,
 		`db service=main via web-1: db.count {"server":"service=main"}`,
+		`db x: db.reap {"server":"x"}`, `db x: db.reap {"server":"x"}`,
 	}
 	if !slices.Equal(h.asked, want) {
 		t.Errorf("asked %q\nwant  %q", h.asked, want)
@@ -88,6 +91,8 @@ func TestServersThatCannotBe(t *testing.T) {
 		`db.connect("x", via = 1)`:           "via: want a node or its name",
 		`db.connect("x", through = "y")`:     "unexpected argument through",
 		`db.connect("x" * 2000)`:             "server must have",
+		`node.db("x").reap("y")`:             "takes 0 arguments",
+		`node.db("x").count(fleet = 1)`:      "unexpected argument fleet",
 		`node.db.count()`:                    "count",
 	} {
 		p, err := start(t, Config{}, source("runbook()\ndef run(node, p):\n    "+call+"\n"))
