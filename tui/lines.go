@@ -59,16 +59,16 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 	case engine.EventPrint:
 		return []string{shown(e.Node + e.Op + " | " + e.Text)} // a node's, or a hook's
 	case engine.EventUnchanged:
-		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, e.Op))}
+		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, under(e.Node, e.Op)))}
 	case engine.EventChange, engine.EventPutBack:
 		verb := "done"
 		if e.Kind == engine.EventPutBack {
 			verb = "put back"
 		}
-		out := []string{shown(fmt.Sprintf("%s: %s: %s", e.Node, e.Op, verb))}
+		out := []string{shown(fmt.Sprintf("%s: %s: %s", e.Node, under(e.Node, e.Op), verb))}
 		for _, c := range e.Diff {
 			for _, l := range c.Lines() {
-				out = append(out, "  "+s.line(l))
+				out = append(out, "  "+s.line(under(e.Node, l)))
 			}
 		}
 		return out

@@ -116,7 +116,20 @@ func planLines(np *engine.NodePlan, all []*engine.NodePlan) []string {
 	if len(out) == 0 {
 		out = append(out, "= nothing to do")
 	}
+	for i, l := range out {
+		out[i] = under(np.Node, l)
+	}
 	return out
+}
+
+// under is text that stands under the name of a node or target: of a target it need not say which server it is about.
+func under(node, text string) string {
+	t, is := engine.ParseTarget(node)
+	if !is {
+		return text
+	}
+	text = strings.ReplaceAll(text, " on "+t.Server, "")
+	return strings.ReplaceAll(text, " "+t.Server, "")
 }
 
 func changeLines(c engine.PlannedChange) []string {

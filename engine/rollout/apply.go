@@ -60,7 +60,9 @@ type application struct {
 func (r *Run) application(plans []*engine.NodePlan) *application {
 	a := &application{Run: r, plans: plans, limits: r.Limits(), pace: newPace(r.Limits(), r.tally), states: map[string]engine.NodeState{}, passes: map[string]*engine.Pass{}, does: map[*engine.NodePlan]string{}}
 	for _, p := range plans {
-		a.states[p.Node] = engine.NodeUntried
+		if !engine.IsTarget(p.Node) || len(p.Changes()) > 0 { // others are only looked at
+			a.states[p.Node] = engine.NodeUntried
+		}
 	}
 	return a
 }
