@@ -30,6 +30,7 @@ type host struct {
 	expected map[int]*regexp.Regexp // by the line that is to fail
 	met      map[int]bool           // those that were reached
 	nodes    map[string]engine.Node
+	targets  map[string]engine.Node // servers that hooks share, by their DSNs
 	order    []engine.NodeInfo
 	programs map[string]*script.Program
 	cover    script.Coverage
@@ -110,6 +111,9 @@ func lineOf(pos string) int {
 // take counts what a call makes nodes of.
 func (h *host) take(c engine.Call) error {
 	switch op := c.Op.(type) {
+	case Postgres: // the rest is counted when it is known how much it is
+		h.given += len(c.Args)
+		return nil
 	case Node:
 		h.given += len(c.Args)
 	case Snapshot:
@@ -132,6 +136,8 @@ func (h *host) do(ctx context.Context, op engine.Operation) (any, error) {
 	switch op := op.(type) {
 	case Node:
 		return nil, h.node(ctx, op)
+	case Postgres:
+		return nil, h.postgres(op)
 	case Snapshot:
 		return nil, h.snapshot(op)
 	case RunBook:

@@ -6,6 +6,7 @@ import "runbook/engine"
 var Operations = engine.Operations{
 	"t.node":     Node{},
 	"t.snapshot": Snapshot{},
+	"t.pg":       Postgres{},
 	"t.run":      RunBook{},
 	"t.plan":     PlanBook{},
 	"t.read":     Read{},
@@ -53,7 +54,8 @@ type RunBook struct {
 //	t.plan(params = {"dev": "eth1"}, diff = "")
 type PlanBook RunBook
 
-// Read returns the lines of what a node of the test holds of a kind: "route", "addr", "link", "rule", "neigh".
+// Read returns the lines of what a node of the test holds of a kind: "route", "addr", "link", "rule", "neigh"; of
+// a Postgres beside it "backend" and "setting".
 //
 //	expect("10.20.0.0/16 via 10.98.0.1 dev eth1" in t.read("web-1", "route"), "it is not there")
 type Read struct {

@@ -46,6 +46,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -80,6 +81,13 @@ func New(s resource.State) *Node {
 		}
 	}
 	return &Node{store: store{known: w.state}}
+}
+
+// Hold has n hold s, too, as it stands.
+func (n *Node) Hold(s resource.State) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.Copy(n.store.known, s)
 }
 
 // Read implements [engine.Reader].

@@ -1,0 +1,75 @@
+package rehearse
+
+import "testing"
+
+// A Postgres beside a node of the test: what is planned is what is done to it, and what a
+// runbook looks at is what the test says.
+func TestPostgres(t *testing.T) {
+	dir := files(t, map[string]string{
+		"pg.star": `"""Clean a Postgres up."""
+runbook(params = {"least": param.int("free connections wanted", default = 20)}, limits = limits(changes_per_node = 45))
+
+def run(node, p):
+    db = node.pg.connections("service=main")
+    print("%d of %d" % (db.used, db.capacity))
+    expect(db.free >= p.least, "Postgres has %d of %d connections left" % (db.free, db.capacity))
+    node.pg.terminate("service=main", idle_for = "10m", application = "shop")
+    node.pg.set("service=main", "tcp_keepalives_idle", 60)
+    print(node.pg.query("service=main", "select $1 as n", args = [7])[0].n)
+    print(len(node.pg.connections("service=main").longest))
+`,
+		"pg_test.star": `"""Of literals."""
+
+def server(t, **more):
+    t.node("db-1")
+    t.pg("service=main", node = "db-1", settings = {"tcp_keepalives_idle": {"value": 0, "unit": "s"}}, queries = [{"sql": "select $1 as n", "args": [7], "rows": [{"n": 7}]}],
+         backends = [
+             {"application": "shop", "state_for": "20m", "count": 2},
+             {"application": "shop", "state": "idle in transaction", "state_for": "5m", "xact_for": "5m", "client": "10.0.0.5:1234"},
+         ], **more)
+
+def test_cleans_up(t):
+    server(t)
+    r = t.run(runbook = "pg.star", diff = """
+        - backend 1001 app@app (shop) from the server itself, idle for 20m0s, 0s old on service=main
+        - backend 1002 app@app (shop) from the server itself, idle for 20m0s, 0s old on service=main
+        - setting tcp_keepalives_idle = 0 on service=main
+        + setting tcp_keepalives_idle = 1min, ALTER SYSTEM to 60 on service=main
+    """)
+    expect(r.prints == ["3 of 97", "7", "1"], "it printed %s" % r.prints)
+    expect(len(t.read("db-1", "backend")) == 1, "they live on")
+    t.run(runbook = "pg.star", diff = "")
+
+def test_is_full(t):
+    server(t, server = {"max_connections": 10, "reserved": 1})
+    t.plan(runbook = "pg.star")  ### "Postgres has 6 of 9 connections left"
+
+def test_cannot_see(t):
+    server(t, server = {"sees_all": False, "superuser": False, "role": "monitor"})
+    t.plan(runbook = "pg.star")  ### "GRANT pg_monitor TO monitor"
+
+def test_no_node(t):
+    t.pg("service=main", node = "db-2")  ### "the test has no node db-2"
+
+def test_no_such_field(t):
+    t.pg("service=main", backends = [{"colour": "red"}])  ### "backends.0.: .*colour"
+
+def test_no_such_count(t):
+    t.pg("service=main", backends = [{"count": "many"}])  ### "count is many"
+
+def test_too_many(t):
+    t.pg("service=main", backends = [{"count": 10001}])  ### "can have 10000 sessions"
+
+def test_twice(t):
+    t.pg("service=main")
+    t.pg("service=main")  ### "is made twice"
+
+def test_password(t):
+    t.pg("host=a password=b")  ### "has a password in it"
+`,
+	})
+	told, _ := rehearsed(t, dir, config())
+	wants(t, dir, told, map[string]string{
+		"test_cleans_up": "", "test_is_full": "", "test_cannot_see": "", "test_no_node": "", "test_no_such_field": "", "test_no_such_count": "", "test_too_many": "", "test_twice": "", "test_password": "",
+	})
+}
