@@ -30,6 +30,7 @@ const (
 	hbaFile  = "/tmp/hba.conf" // who may connect
 	app      = "app"           // the role of the services
 	observer = "postgres"      // the superuser
+	monitor  = "monitor"       // the role of the runbook's gate: it sees all sessions, and can do nothing to them
 )
 
 // accounts lets everybody in who can reach the server: nobody outside the lab can.
@@ -68,8 +69,8 @@ type server struct {
 
 // backend is a process of the server that works for one connection.
 type backend struct {
-	application string
-	client      netip.AddrPort // the zero one: it came over the unix socket
+	role, application string
+	client            netip.AddrPort // the zero one: it came over the unix socket
 }
 
 // reserved is how many connections Postgres keeps for superusers.
@@ -156,8 +157,8 @@ func (s *server) await(ctx context.Context, init int) error {
 			return engine.Internal.Errorf("the Postgres server does not answer: %w", err)
 		}
 	}
-	if _, err := s.conn.Exec(ctx, "create role "+app+" login"); err != nil {
-		return engine.Internal.Errorf("making the role of the services: %w", err)
+	if _, err := s.conn.Exec(ctx, "create role "+app+" login; create role "+monitor+" login in role pg_monitor"); err != nil {
+		return engine.Internal.Errorf("making the roles of the services and of the gate: %w", err)
 	}
 	return nil
 }
@@ -181,16 +182,16 @@ func connection(host, user string, settings map[string]string) (*pgx.ConnConfig,
 
 // backends reads which connections the server has.
 func (s *server) backends(ctx context.Context) ([]backend, error) {
-	rows, err := s.conn.Query(ctx, "select application_name, host(client_addr), client_port from pg_stat_activity where backend_type = 'client backend'")
+	rows, err := s.conn.Query(ctx, "select usename, application_name, host(client_addr), client_port from pg_stat_activity where backend_type = 'client backend'")
 	if err != nil {
 		return nil, s.lost(ctx, err)
 	}
 	var out []backend
-	var name string
+	var role, name string
 	var host *string // null where the connection did not come over TCP
 	var from *int32
-	_, err = pgx.ForEachRow(rows, []any{&name, &host, &from}, func() error {
-		b := backend{application: name}
+	_, err = pgx.ForEachRow(rows, []any{&role, &name, &host, &from}, func() error {
+		b := backend{role: role, application: name}
 		if host != nil && from != nil {
 			addr, err := netip.ParseAddr(*host)
 			if err != nil {

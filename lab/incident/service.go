@@ -166,12 +166,12 @@ func (s *sockets) count() int {
 	return len(s.open)
 }
 
-// dead counts the backends whose client has closed its socket.
+// dead counts the backends of services whose client has closed its socket.
 func (s *sockets) dead(all []backend) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range all {
-		if b.client.IsValid() && !s.open[b.client] {
+		if b.role == app && !s.open[b.client] {
 			n++
 		}
 	}
