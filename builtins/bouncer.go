@@ -25,7 +25,7 @@ var shown = []string{
 
 // BouncerShow returns what a pgbouncer's console shows: a list, with the columns of SHOW.
 //
-//	waiting = [p for p in node.bouncer.show("host=bouncer-1 port=6432 dbname=pgbouncer user=stats", "pools") if p.cl_waiting > 0]
+//	waiting = [p for p in node.bouncer("host=bouncer-1 port=6432 dbname=pgbouncer user=stats").show("pools") if p.cl_waiting > 0]
 type BouncerShow struct {
 	Server string `json:"server"` // the DSN of its console, without a password: dbname=pgbouncer
 	What   string `json:"what"`   // such as "pools", "servers", "databases", "clients", "stats"
@@ -92,7 +92,7 @@ func paused(ctx context.Context, n engine.Reader, server, db string, is bool) (r
 //
 // If the database is paused already, it changes nothing. An undo resumes it. It returns changed (a bool).
 //
-//	node.bouncer.pause("host=bouncer-1 port=6432 dbname=pgbouncer user=admin", "shop")
+//	node.bouncer("host=bouncer-1 port=6432 dbname=pgbouncer user=admin").pause("shop")
 type BouncerPause struct {
 	Server string `json:"server"` // the DSN of its console, without a password: dbname=pgbouncer
 	DB     string `json:"db"`     // as its clients name it
@@ -120,7 +120,7 @@ func (o BouncerPause) Result(changed bool, _ resource.State) any {
 //
 // If it is not paused, it changes nothing. An undo pauses it. It returns changed (a bool).
 //
-//	node.bouncer.resume("host=bouncer-1 port=6432 dbname=pgbouncer user=admin", "shop")
+//	node.bouncer("host=bouncer-1 port=6432 dbname=pgbouncer user=admin").resume("shop")
 type BouncerResume struct {
 	Server string `json:"server"` // the DSN of its console, without a password: dbname=pgbouncer
 	DB     string `json:"db"`     // as its clients name it
@@ -147,7 +147,7 @@ func (o BouncerResume) Result(changed bool, _ resource.State) any {
 // If the database is paused and has no connection, it changes nothing. An undo resumes it; what was cut stays
 // so. It returns changed (a bool) and connections (how many there were to Postgres).
 //
-//	node.bouncer.kill("host=bouncer-1 port=6432 dbname=pgbouncer user=admin", "shop")
+//	node.bouncer("host=bouncer-1 port=6432 dbname=pgbouncer user=admin").kill("shop")
 type BouncerKill struct {
 	Server string `json:"server"` // the DSN of its console, without a password: dbname=pgbouncer
 	DB     string `json:"db"`     // as its clients name it
@@ -195,7 +195,7 @@ func (o BouncerKill) Tell(e engine.Edit) any { return cut(e) }
 // If there is none, it changes nothing. There is nothing to take back. It returns changed (a bool) and
 // connections (how many).
 //
-//	node.bouncer.reconnect("host=bouncer-1 port=6432 dbname=pgbouncer user=admin", "shop")
+//	node.bouncer("host=bouncer-1 port=6432 dbname=pgbouncer user=admin").reconnect("shop")
 type BouncerReconnect struct {
 	Server string `json:"server"` // the DSN of its console, without a password: dbname=pgbouncer
 	DB     string `json:"db"`     // as its clients name it

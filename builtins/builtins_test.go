@@ -56,6 +56,9 @@ func TestReadmeHasTheOperations(t *testing.T) {
 	for _, m := range regexp.MustCompile("`node\\.([a-z]+(?:\\.[a-z_]+)?)\\(([^()`]*)\\)`").FindAllStringSubmatch(string(b), -1) {
 		told[m[1]] = m[2]
 	}
+	for _, m := range regexp.MustCompile("`node\\.([a-z]+)\\(server\\)\\.([a-z_]+)\\(([^()`]*)\\)`").FindAllStringSubmatch(string(b), -1) {
+		told[m[1]+"."+m[2]] = strings.TrimSuffix("server, "+m[3], ", ")
+	}
 	for _, name := range builtins.Operations.Names() {
 		var args []string
 		for _, a := range engine.Args(builtins.Operations[name]) {

@@ -58,7 +58,7 @@ func needsSight(p resource.Postgres) error {
 // seconds); oldest (the age of the oldest session, in seconds); version (a whole number such as 15), in_recovery, and
 // pooler (a pooler stands between).
 //
-//	db = node.pg.connections("service=main")
+//	db = node.pg("service=main").connections()
 //	expect(db.free_pct > 20, "Postgres has %d of %d connections left" % (db.free, db.capacity))
 type PgConnections struct {
 	Server string `json:"server"` // its DSN, without a password
@@ -200,7 +200,7 @@ func records(r resource.Rows) []any {
 // first, of pid, user, db, application, state, lock (its type), mode, relation ("" where it is of none), blocked_by
 // (pids) and waits (seconds).
 //
-//	waiting = [l for l in node.pg.locks("service=main") if l.waits > 60]
+//	waiting = [l for l in node.pg("service=main").locks() if l.waits > 60]
 type PgLocks struct {
 	Server string `json:"server"` // its DSN, without a password
 }
@@ -233,7 +233,7 @@ func (o PgLocks) Look(ctx context.Context, n engine.Reader) (any, error) {
 // active, wal_status, keeps_bytes: how much is kept for it); and receiver, of a server in recovery (status, sender, port,
 // lag_bytes, lag), or None.
 //
-//	r = node.pg.replication("service=main")
+//	r = node.pg("service=main").replication()
 //	expect(all([s.state == "streaming" for s in r.standbys]), "a standby does not follow")
 type PgReplication struct {
 	Server string `json:"server"` // its DSN, without a password
@@ -275,7 +275,7 @@ func (o PgReplication) Look(ctx context.Context, n engine.Reader) (any, error) {
 // A whole number, a float (also of a numeric that is no whole number), a bool, None and JSON are
 // as such; all else is text. What would do more than look is refused, a call of pg_terminate_backend just as a DELETE.
 //
-//	late = node.pg.query("service=shop", "select count(*) as n from jobs where due < now() - $1::interval", args = ["1 hour"])[0].n
+//	late = node.pg("service=shop").query("select count(*) as n from jobs where due < now() - $1::interval", args = ["1 hour"])[0].n
 type PgQuery struct {
 	Server string `json:"server"` // its DSN, without a password
 	SQL    string `json:"sql"`

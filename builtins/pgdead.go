@@ -128,7 +128,7 @@ func judged(ctx context.Context, n engine.Reader, f engine.Fleet, server string)
 // state_for, xact_for and query_for in seconds. Where nothing can be proved, why says what stands in the way: a client whose
 // address is no node's, behind a NAT or a pooler perhaps; a node that sends packets of others on, such as one with containers.
 //
-//	print("%d dead sessions" % len(node.pg.dead("service=main").dead))
+//	print("%d dead sessions" % len(pg.connect("service=main").dead().dead))
 type PgDead struct {
 	Server string `json:"server"` // its DSN, without a password
 }
@@ -175,7 +175,7 @@ func (o pgDeadOf) Look(ctx context.Context, n engine.Reader) (any, error) {
 // It returns changed (a bool) and terminated, a list of pid, user, db, application, client, state, wait, and
 // age, state_for, xact_for and query_for in seconds.
 //
-//	node.pg.reap_dead("service=main")
+//	pg.connect("service=main").reap_dead()
 type PgReapDead struct {
 	Server string `json:"server"` // its DSN, without a password
 }

@@ -53,7 +53,7 @@ func typed(c resource.Setting) any {
 
 // PgSettings returns all settings of a Postgres server, each as pg.setting does, by name.
 //
-//	[s.name for s in node.pg.settings("service=main") if s.pending_restart]
+//	[s.name for s in node.pg("service=main").settings() if s.pending_restart]
 type PgSettings struct {
 	Server string `json:"server"` // its DSN, without a password
 }
@@ -82,7 +82,7 @@ func (o PgSettings) Look(ctx context.Context, n engine.Reader) (any, error) {
 // connection of runbook is no TCP one), context (such as "sighup"), auto (what ALTER SYSTEM has written, or None), restart (it changes at a
 // restart only), pending_restart (it has been changed, and will change then).
 //
-//	idle = node.pg.setting("service=main", "tcp_keepalives_idle").value
+//	idle = node.pg("service=main").setting("tcp_keepalives_idle").value
 type PgSetting struct {
 	Server string `json:"server"` // its DSN, without a password
 	Name   string `json:"name"`
@@ -134,8 +134,8 @@ func oneSetting(ctx context.Context, n engine.Reader, server, name string) (reso
 //
 // It returns changed (a bool), setting (see pg.setting), and restart: the server must be restarted for it.
 //
-//	node.pg.set("service=main", "tcp_keepalives_idle", "60s")
-//	node.pg.set("service=main", "log_connections", True)
+//	node.pg("service=main").set("tcp_keepalives_idle", "60s")
+//	node.pg("service=main").set("log_connections", True)
 type PgSet struct {
 	Server string `json:"server"` // its DSN, without a password
 	Name   string `json:"name"`

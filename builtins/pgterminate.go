@@ -22,7 +22,7 @@ func init() { Operations["pg.terminate"] = PgTerminate{} }
 // It returns changed (a bool) and terminated, a list of pid, user, db, application, client, state, wait, and
 // age, state_for, xact_for and query_for in seconds.
 //
-//	node.pg.terminate("service=main", state = "idle in transaction", idle_for = "10m", application = "billing")
+//	node.pg("service=main").terminate(state = "idle in transaction", idle_for = "10m", application = "billing")
 type PgTerminate struct {
 	Server      string          `json:"server"`                // its DSN, without a password
 	State       string          `json:"state,omitempty"`       // such as "idle", "idle in transaction", "active"

@@ -227,6 +227,9 @@ func (h *host) snapshot(op Snapshot) error {
 func (h *host) read(ctx context.Context, op Read) (any, error) {
 	n := h.nodes[op.Node]
 	if n == nil {
+		n = h.targets[op.Node]
+	}
+	if n == nil {
 		return nil, engine.Invalid.Errorf("the test has no node %s", op.Node)
 	}
 	s, err := n.Read(ctx, resource.Query{{Kind: resource.Kind(op.Kind)}})
@@ -294,7 +297,7 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	}
 	var hooks hooked
 	r := &rollout.Run{
-		Program: unhurried{p}, Nodes: rollout.Spread(nodes, p.Header().Rollout.Spread), Dialer: dialer(h.nodes), Journal: forgetful{}, ID: "test", Emit: hooks.take,
+		Program: unhurried{p}, Nodes: rollout.Spread(nodes, p.Header().Rollout.Spread), Dialer: dialer{h.nodes, h.targets}, Journal: forgetful{}, ID: "test", Emit: hooks.take,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	plans, err := r.Predict(ctx)
@@ -304,12 +307,12 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	if refused := r.Refusal(plans); refused != nil {
 		return nil, refused
 	}
-	diff, changes := tui.Changes(plans)
-	if op.Diff != nil && plain(*op.Diff) != plain(diff) {
-		return nil, engine.Invalid.Errorf("the diff is\n%s\nand was to be\n%s", indent(plain(diff)), indent(plain(*op.Diff)))
-	}
 	if refused := r.Watch(ctx); refused != nil {
 		return nil, refused
+	}
+	diff, changes := tui.Changes(append(slices.Clone(plans), r.Targets()...))
+	if op.Diff != nil && plain(*op.Diff) != plain(diff) {
+		return nil, engine.Invalid.Errorf("the diff is\n%s\nand was to be\n%s", indent(plain(diff)), indent(plain(*op.Diff)))
 	}
 	if live {
 		if err := p.Bind(params); err != nil { // the live passes have all their steps
@@ -395,13 +398,20 @@ func (h *host) keep(p *script.Program) {
 	p.Close() //nolint:errcheck // it ends by itself
 }
 
-// dialer reaches the nodes of a test.
-type dialer map[string]engine.Node
+// dialer reaches the nodes of a test, and its servers, through whatever node and for whatever
+// they are asked.
+type dialer struct{ nodes, targets map[string]engine.Node }
 
 // Dial implements [engine.Dialer].
 func (d dialer) Dial(_ context.Context, name string) (engine.Node, error) {
-	if n, ok := d[name]; ok {
+	if n, ok := d.nodes[name]; ok {
 		return n, nil
+	}
+	if t, is := engine.ParseTarget(name); is {
+		if s := d.targets[t.Server]; s != nil {
+			return s, nil
+		}
+		return nil, &engine.Error{Code: engine.Invalid, Cause: "the test has no server " + t.Server, Hint: fmt.Sprintf("make it first: t.pg(%q)", t.Server)}
 	}
 	return nil, errors.New("the test has no such node")
 }

@@ -55,7 +55,7 @@ type RunBook struct {
 type PlanBook RunBook
 
 // Read returns the lines of what a node of the test holds of a kind: "route", "addr", "link", "rule", "neigh"; of
-// a Postgres beside it "backend" and "setting".
+// a Postgres beside it, or of one that hooks share, by its DSN, "backend" and "setting".
 //
 //	expect("10.20.0.0/16 via 10.98.0.1 dev eth1" in t.read("web-1", "route"), "it is not there")
 type Read struct {

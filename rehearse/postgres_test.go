@@ -10,13 +10,52 @@ func TestPostgres(t *testing.T) {
 runbook(params = {"least": param.int("free connections wanted", default = 20)}, limits = limits(changes_per_node = 45))
 
 def run(node, p):
-    db = node.pg.connections("service=main")
+    db = node.pg("service=main").connections()
     print("%d of %d" % (db.used, db.capacity))
     expect(db.free >= p.least, "Postgres has %d of %d connections left" % (db.free, db.capacity))
-    node.pg.terminate("service=main", idle_for = "10m", application = "shop")
-    node.pg.set("service=main", "tcp_keepalives_idle", 60)
-    print(node.pg.query("service=main", "select $1 as n", args = [7])[0].n)
-    print(len(node.pg.connections("service=main").longest))
+    node.pg("service=main").terminate(idle_for = "10m", application = "shop")
+    node.pg("service=main").set("tcp_keepalives_idle", 60)
+    print(node.pg("service=main").query("select $1 as n", args = [7])[0].n)
+    print(len(node.pg("service=main").connections().longest))
+`,
+		"hooks.star": `"""End what is stale, and look before each wave."""
+runbook(limits = limits(changes_per_node = 45))
+
+def before(fleet, p):
+    db = pg.connect("service=main")
+    ended = db.terminate(state = "idle", idle_for = "10m").terminated
+    print("%d ended" % len(ended))
+
+def gate(fleet, p):
+    db = pg.connect("service=main").connections()
+    expect(db.free > 40, "Postgres has %d of %d connections left" % (db.free, db.capacity))
+
+def run(node, p):
+    node.route.add(dst = "10.20.0.0/16", via = "10.98.0.1", dev = "eth1")
+`,
+		"hooks_test.star": `"""On a server that all share."""
+
+def test_ends_what_is_stale(t):
+    t.node("web-1")
+    t.pg("service=main", backends = [{"state_for": "20m", "count": 2}, {"state": "active", "count": 3}])
+    r = t.run(diff = """
+        web-1
+        + route 10.20.0.0/16 via 10.98.0.1 dev eth1
+        pg service=main
+        - backend 1001 app@app from the server itself, idle for 20m0s, 0s old
+        - backend 1002 app@app from the server itself, idle for 20m0s, 0s old
+    """)
+    expect(r.changes == 3, "%d changes" % r.changes)
+    expect(len(t.read("service=main", "backend")) == 3, "they live on")
+
+def test_gate_is_shut(t):
+    t.node("web-1")
+    t.pg("service=main", backends = [{"state": "active", "count": 60}])
+    t.plan()  ### "Postgres has 37 of 97 connections left"
+
+def test_no_server(t):
+    t.node("web-1")
+    t.plan()  ### "the test has no server service=main"
 `,
 		"pg_test.star": `"""Of literals."""
 
@@ -71,5 +110,6 @@ def test_password(t):
 	told, _ := rehearsed(t, dir, config())
 	wants(t, dir, told, map[string]string{
 		"test_cleans_up": "", "test_is_full": "", "test_cannot_see": "", "test_no_node": "", "test_no_such_field": "", "test_no_such_count": "", "test_too_many": "", "test_twice": "", "test_password": "",
+		"test_ends_what_is_stale": "", "test_gate_is_shut": "", "test_no_server": "",
 	})
 }

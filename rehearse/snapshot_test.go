@@ -98,7 +98,7 @@ func FuzzSnapshot(f *testing.F) {
 			t.Fatalf("saved and read again it differs: %v\n%s\n%s", err, b, again)
 		}
 		r := &rollout.Run{
-			Program: calls, Nodes: []engine.NodeInfo{s.Node}, Dialer: dialer{s.Node.Name: sim.New(s.State)},
+			Program: calls, Nodes: []engine.NodeInfo{s.Node}, Dialer: dialer{nodes: map[string]engine.Node{s.Node.Name: sim.New(s.State)}},
 			Journal: forgetful{}, ID: "test", Emit: func(engine.Event) {}, Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 		}
 		begun := time.Now()

@@ -75,7 +75,7 @@ func groups(p *engine.Plan) []*group {
 func Changes(plans []*engine.NodePlan) (diff string, changes int) {
 	p := &engine.Plan{}
 	for _, np := range plans {
-		changes += len(np.Changes())
+		changes += np.Count()
 		p.Nodes = append(p.Nodes, &engine.NodePlan{Node: np.Node, Steps: np.Changes()})
 	}
 	var b strings.Builder
