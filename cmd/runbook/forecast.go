@@ -37,7 +37,7 @@ func (s *session) foretell(ctx context.Context, p *engine.Plan) *engine.Error {
 		}
 	}
 	var refused *engine.Error
-	for _, f := range forecast.Of(wavesOf(p), time.Duration(p.Header.Rollout.Bake), servers) {
+	for _, f := range forecast.Of(wavesOf(p), forecast.Pace{Bake: time.Duration(p.Header.Rollout.Bake)}, servers) {
 		p.Forecast = append(p.Forecast, f.String())
 		if refused == nil {
 			refused = f.Refusal()

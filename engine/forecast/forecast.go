@@ -5,9 +5,9 @@
 // dead, while the client has long come back with another. So a rollout that cuts
 // sessions faster than the dead ones go fills the server, and then it lets nobody in.
 //
-// The forecast is an upper bound for sessions that the plan says are cut: all of a wave at once, each wave as soon as
-// the one before it has baked, every client back at once. Sessions that a change only stalls go on
-// after it, and are none of it.
+// What is forecast are the sessions that the plan says are cut: all of a wave at once, each wave as soon as
+// the one before it has baked. Where nothing else is known, every client is back at once, which
+// is the worst. Sessions that a change only stalls go on after it, and are none of it.
 package forecast
 
 import (
@@ -46,9 +46,16 @@ type Peak struct {
 type Forecast struct {
 	Server
 	Peaks []Peak // of waves that cut any
-	bake  time.Duration
+	pace  Pace
 	cuts  []cut // by wave
 	most  cut   // of one node
+}
+
+// Pace is how things follow each other.
+type Pace struct {
+	Bake   time.Duration // from the end of a wave to the next
+	Outage time.Duration // how long a node is cut off whose address comes back
+	Return time.Duration // how long clients take at the least until they are back, with other sessions
 }
 
 // cut is how many sessions are cut: of nodes whose addresses are gone after that, and of nodes to which they come back.
@@ -58,11 +65,11 @@ func (c cut) total() int { return c.gone + c.back }
 
 func (c cut) plus(o cut) cut { return cut{c.gone + o.gone, c.back + o.back} }
 
-// Of is what is ahead of each server, in order, where waves are gone through with a wait of bake between them.
-func Of(waves []Wave, bake time.Duration, servers []Server) []Forecast {
+// Of is what is ahead of each server, in order, where waves are gone through at a pace.
+func Of(waves []Wave, pace Pace, servers []Server) []Forecast {
 	out := make([]Forecast, len(servers))
 	for i, s := range servers {
-		f := Forecast{Server: s, bake: bake, cuts: make([]cut, len(waves))}
+		f := Forecast{Server: s, pace: pace, cuts: make([]cut, len(waves))}
 		for w, nodes := range waves {
 			for _, n := range nodes {
 				c := s.cutBy(n)
@@ -74,7 +81,7 @@ func Of(waves []Wave, bake time.Duration, servers []Server) []Forecast {
 		}
 		for w, c := range f.cuts {
 			if c.total() > 0 {
-				f.Peaks = append(f.Peaks, Peak{Wave: w + 1, Cut: c.total(), Total: f.at(w, bake)})
+				f.Peaks = append(f.Peaks, Peak{Wave: w + 1, Cut: c.total(), Total: f.at(w, pace.Bake)})
 			}
 		}
 		out[i] = f
@@ -128,17 +135,24 @@ func comesBack(dev string, changes []engine.PlannedChange) bool {
 
 // at is how many connections the server has in wave w, from 0, where the waves are so long apart.
 func (f Forecast) at(w int, bake time.Duration) int {
-	n := f.Used + f.cuts[w].total()
-	for i := range w {
-		apart := time.Duration(w-i) * bake
-		if apart < f.Dead.Gone {
-			n += f.cuts[i].gone
+	most := 0
+	for _, back := range []time.Duration{f.pace.Return, max(f.pace.Return, f.pace.Outage)} { // clients whose nodes are cut off for a while come back later
+		n := f.Used
+		for i := range w + 1 {
+			age := time.Duration(w-i)*(bake+f.pace.Outage) + back
+			if age < f.Dead.Gone {
+				n += f.cuts[i].gone
+			}
+			if age < f.Dead.Back(f.pace.Outage) {
+				n += f.cuts[i].back
+			}
 		}
-		if apart < f.Dead.Back {
-			n += f.cuts[i].back
+		if back < f.pace.Outage {
+			n -= f.cuts[w].back
 		}
+		most = max(most, n)
 	}
-	return n
+	return most
 }
 
 // Worst is the highest peak; the zero Peak where nothing is cut.
@@ -175,7 +189,7 @@ func (f Forecast) life() string {
 	}
 	d := f.Dead.Gone
 	if back && !gone {
-		d = f.Dead.Back
+		d = f.Dead.Back(f.pace.Outage)
 	}
 	return fmt.Sprintf("%s (%s)", d.Round(time.Second), f.Dead.Why)
 }
@@ -205,13 +219,13 @@ func (f Forecast) advice() string {
 func (f Forecast) leastBake() (time.Duration, bool) {
 	var waits []time.Duration
 	for n := 1; n <= len(f.cuts); n++ { // with which the dead of n waves are there at the same time
-		for _, life := range []time.Duration{f.Dead.Gone, f.Dead.Back} {
+		for _, life := range []time.Duration{f.Dead.Gone, f.Dead.Back(f.pace.Outage)} {
 			waits = append(waits, (life+time.Duration(n)-1)/time.Duration(n))
 		}
 	}
 	slices.Sort(waits)
 	for _, bake := range waits {
-		fits := bake > f.bake
+		fits := bake > f.pace.Bake
 		for w := range f.cuts {
 			fits = fits && f.at(w, bake) <= f.Capacity
 		}

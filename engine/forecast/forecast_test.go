@@ -61,21 +61,21 @@ func TestForecast(t *testing.T) {
 		refused  string
 		hint     string
 	}{
-		{"all at once", []int{5}, 10, true, 0, 197, 50, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{100}, "", ""},
-		{"they add up", []int{1, 2, 3}, 10, true, 0, 197, 60, Life{Gone: time.Hour, Back: time.Hour}, []int{70, 90, 120}, "", ""},
-		{"those of early waves are gone", []int{1, 2, 3}, 10, true, 5 * time.Second, 197, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{70, 80, 90}, "", ""},
-		{"an address that does not come back", []int{1, 2, 3}, 10, false, 5 * time.Second, 197, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{70, 90, 120}, "", ""},
-		{"a longer wait", []int{2, 2, 2}, 10, true, time.Second, 100, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second, Why: "so it is"}, []int{80, 100, 120},
+		{"all at once", []int{5}, 10, true, 0, 197, 50, Life{Gone: 11 * time.Second, Idle: 5 * time.Second}, []int{100}, "", ""},
+		{"they add up", []int{1, 2, 3}, 10, true, 0, 197, 60, Life{Gone: time.Hour, Idle: time.Hour}, []int{70, 90, 120}, "", ""},
+		{"those of early waves are gone", []int{1, 2, 3}, 10, true, 5 * time.Second, 197, 60, Life{Gone: 11 * time.Second, Idle: 5 * time.Second}, []int{70, 80, 90}, "", ""},
+		{"an address that does not come back", []int{1, 2, 3}, 10, false, 5 * time.Second, 197, 60, Life{Gone: 11 * time.Second, Idle: 5 * time.Second}, []int{70, 90, 120}, "", ""},
+		{"a longer wait", []int{2, 2, 2}, 10, true, time.Second, 100, 60, Life{Gone: 11 * time.Second, Idle: 5 * time.Second, Why: "so it is"}, []int{80, 100, 120},
 			"wave 3 would leave main at 120 of 100 connections: 60 are used, and a backend whose session is cut lives on for 5s (so it is)", `bake = "3s" lets the dead ones go first`},
-		{"smaller waves", []int{6}, 10, true, 0, 100, 60, Life{Gone: 11 * time.Second, Back: 5 * time.Second}, []int{120},
+		{"smaller waves", []int{6}, 10, true, 0, 100, 60, Life{Gone: 11 * time.Second, Idle: 5 * time.Second}, []int{120},
 			"wave 1 would leave main at 120 of 100 connections", `waves of at most 4 of these nodes, with bake = "11s"`},
-		{"one node is too much", []int{1}, 50, true, 0, 100, 60, Life{Gone: 2 * time.Hour, Back: 2 * time.Hour, Advice: "tune it"}, []int{110},
+		{"one node is too much", []int{1}, 50, true, 0, 100, 60, Life{Gone: 2 * time.Hour, Idle: 2 * time.Hour, Advice: "tune it"}, []int{110},
 			"wave 1 would leave main at 110 of 100", "one node alone has 50 sessions there, and 40 connections are free; tune it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			waves, clients := fleet(tt.waves, tt.sessions, tt.up)
-			f := Of(waves, tt.bake, []Server{{Name: "main", Port: 5432, Capacity: tt.capacity, Used: tt.used, Clients: clients, Dead: tt.life}})[0]
+			f := Of(waves, Pace{Bake: tt.bake}, []Server{{Name: "main", Port: 5432, Capacity: tt.capacity, Used: tt.used, Clients: clients, Dead: tt.life}})[0]
 			var got []int
 			for _, p := range f.Peaks {
 				got = append(got, p.Total)
@@ -90,7 +90,7 @@ func TestForecast(t *testing.T) {
 				t.Errorf("refused: %v\nwant %s\nand %s", e, tt.refused, tt.hint)
 			}
 			if tt.refused != "" && strings.HasPrefix(tt.hint, "bake") { // what it advises is enough
-				if e := Of(waves, 3*time.Second, []Server{f.Server})[0].Refusal(); e != nil {
+				if e := Of(waves, Pace{Bake: 3 * time.Second}, []Server{f.Server})[0].Refusal(); e != nil {
 					t.Errorf("with the bake that it advises: %v", e)
 				}
 			}
@@ -103,15 +103,42 @@ func TestOnlyWhatTheServerSees(t *testing.T) {
 	waves, clients := fleet([]int{2}, 10, true)
 	delete(clients, client(2))
 	clients[client(1)] = 4
-	f := Of(waves, 0, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients}})[0]
+	f := Of(waves, Pace{}, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}})[0]
 	if worst := f.Worst(); worst.Total != 8 || worst.Cut != 4 {
 		t.Errorf("%+v", worst)
 	}
 	again := down(1, 3, true)
 	again.Steps = append(again.Steps, again.Steps...)
-	f = Of([]Wave{{again}}, 0, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients}})[0]
+	f = Of([]Wave{{again}}, Pace{}, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}})[0]
 	if worst := f.Worst(); worst.Cut != 3 {
 		t.Errorf("cut twice: %+v", worst)
+	}
+}
+
+// A probe that is sent while a node is cut off finds nobody; the first one after that does.
+func TestLifeAfterAnOutage(t *testing.T) {
+	l := Life{Gone: 11 * time.Second, Idle: 5 * time.Second, Interval: 2 * time.Second}
+	for outage, want := range map[time.Duration]time.Duration{0: 5, 4 * time.Second: 5, 5 * time.Second: 7, 8 * time.Second: 9, time.Minute: 11} {
+		if got := l.Back(outage); got != want*time.Second {
+			t.Errorf("after %s it lives for %s, want %ds", outage, got, want)
+		}
+	}
+}
+
+// Clients of nodes that are cut off for a while are not back before: by then the dead may be gone.
+func TestPace(t *testing.T) {
+	waves, clients := fleet([]int{1, 1}, 10, true)
+	s := Server{Name: "main", Port: 5432, Capacity: 100, Used: 20, Clients: clients, Dead: Life{Gone: 11 * time.Second, Idle: 5 * time.Second, Interval: 2 * time.Second}}
+	for pace, want := range map[Pace]int{
+		{}:                        40, // both are dead when both are back
+		{Outage: 2 * time.Second}: 40, // the first one's for 4 s
+		{Outage: 3 * time.Second}: 30, // the first one's are gone when the others come back
+		{Outage: 6 * time.Second, Bake: time.Second}:  30,
+		{Outage: 12 * time.Second, Bake: time.Second}: 20, // as long as a backend lives at the most
+	} {
+		if got := Of(waves, pace, []Server{s})[0].Worst().Total; got != want {
+			t.Errorf("%+v: %d, want %d", pace, got, want)
+		}
 	}
 }
 
@@ -126,6 +153,7 @@ func TestLife(t *testing.T) {
 		{"tcp_keepalives_idle=5 tcp_keepalives_interval=2 tcp_keepalives_count=3 tcp_user_timeout=7000", 7 * time.Second, 5 * time.Second, "tcp_user_timeout 7s"},
 		{"idle_session_timeout=6000", 6 * time.Second, 6 * time.Second, "idle_session_timeout 6s"},
 		{"tcp_user_timeout=7000", 7275 * time.Second, 2 * time.Hour, "tcp_user_timeout"},
+		{"tcp_keepalives_idle=2 tcp_keepalives_interval=1 tcp_keepalives_count=1 tcp_user_timeout=8500", 9 * time.Second, 2 * time.Second, "tcp_user_timeout 8.5s"}, // the number of probes does not count then
 	}
 	for _, tt := range tests {
 		l := LifeOf(func(name string) string {
@@ -136,7 +164,7 @@ func TestLife(t *testing.T) {
 			}
 			return "0"
 		})
-		if l.Gone != tt.gone || l.Back != tt.back || !strings.Contains(l.Why, tt.why) || (l.Advice == "") != (l.Gone <= long) {
+		if l.Gone != tt.gone || l.Back(0) != tt.back || !strings.Contains(l.Why, tt.why) || (l.Advice == "") != (l.Gone <= long) {
 			t.Errorf("%q: %+v, want %s and %s", tt.settings, l, tt.gone, tt.back)
 		}
 	}

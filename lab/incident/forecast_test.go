@@ -16,12 +16,12 @@ import (
 	"runbook/internal/integration"
 )
 
-// TestMeasure prints the peak of connections in random scenarios, as many as
-// RUNBOOK_SCENARIOS says: what a forecast must come to. Their seed is the number itself.
-func TestMeasure(t *testing.T) {
-	n, _ := strconv.Atoi(os.Getenv("RUNBOOK_SCENARIOS"))
-	if n == 0 {
-		t.Skip("RUNBOOK_SCENARIOS says how many scenarios to measure")
+// TestForecastAgainstFact measures the peak of connections in random scenarios, twenty or as many as
+// RUNBOOK_SCENARIOS says, and holds to it what is forecast: within 10%. Their seed is the number itself.
+func TestForecastAgainstFact(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("RUNBOOK_SCENARIOS"))
+	if err != nil {
+		n = 20
 	}
 	if err := Probe(); err != nil {
 		integration.Missing(t, "%v", err)
@@ -36,27 +36,20 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	below, above := 0, 0
 	for _, o := range outcomes {
 		s := o.Scenario
 		low, high := s.Nodes*s.Habits.Pool, (s.Nodes+s.Disruptions)*s.Habits.Pool
 		foretold := foretell(s)
 		off := float64(foretold-o.Peak()) / float64(o.Peak())
 		t.Logf("peak %3d, forecast %3d (%+3.0f%%), of %3d to %3d: %s", o.Peak(), foretold, 100*off, low, high, s)
-		if off < -0.1 {
-			below++
-		}
-		if off > 0.1 {
-			above++
+		if math.Abs(off) > 0.1 {
+			t.Errorf("the forecast is %d, and the peak was %d", foretold, o.Peak())
 		}
 		if o.Peak() < low || o.Peak() > high {
 			t.Errorf("the peak is %d, and must be from %d to %d", o.Peak(), low, high)
 		}
-		if s.Habits.Settings["tcp_keepalives_idle"] == "" && o.Peak() < high*9/10 {
-			t.Errorf("the peak is %d, though no dead connection is ever found out: want %d", o.Peak(), high)
-		}
 	}
-	t.Logf("%d scenarios in %s; of the forecasts %d are more than 10%% too low, %d more than 10%% too high", n, time.Since(began).Round(time.Second), below, above)
+	t.Logf("%d scenarios in %s", n, time.Since(began).Round(time.Second))
 }
 
 // foretell is the peak that is forecast for a rollout that does to the nodes what the scenario
@@ -79,7 +72,7 @@ func foretell(s Scenario) int {
 		}
 		waves = append(waves, forecast.Wave{{Steps: steps}})
 	}
-	return forecast.Of(waves, s.Bake+s.Down, []forecast.Server{server})[0].Worst().Total
+	return forecast.Of(waves, forecast.Pace{Bake: s.Bake, Outage: s.Down, Return: s.Habits.Timeout + s.Habits.Retry/2}, []forecast.Server{server})[0].Worst().Total
 }
 
 // String is the scenario on a line.

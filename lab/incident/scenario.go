@@ -41,7 +41,7 @@ func RandomScenario(r *rand.Rand) Scenario {
 		Disruptions: between(1, nodes), // no node is disrupted again within seconds: it would refuse that
 		Down:        time.Duration(between(2, 4)) * time.Second,
 		Bake:        time.Duration(between(0, 4)) * time.Second,
-		Habits:      Habits{Pool: between(2, 6), Every: 500 * time.Millisecond, Timeout: time.Second, Retry: 500 * time.Millisecond, Settings: map[string]string{}},
+		Habits:      Habits{Pool: between(4, 8), Every: 500 * time.Millisecond, Timeout: time.Second, Retry: 500 * time.Millisecond, Settings: map[string]string{}},
 	}
 	set := func(name string, low, high int) {
 		if r.IntN(3) > 0 { // else it is as the operating system has it
