@@ -34,6 +34,23 @@ func (f nodes) ReadAll(ctx context.Context, q resource.Query) (map[string]resour
 	return found, missing
 }
 
+// through is a session from the namespace ns, and its socket.
+func through(t *testing.T, ns string, port int) (*pgconn.PgConn, *net.TCPConn) {
+	t.Helper()
+	c := nodetest.DialTCP(t, ns, "", fmt.Sprintf("10.98.0.1:%d", port))
+	config, err := pgconn.ParseConfig("host=db-1 user=postgres dbname=postgres application_name=shop sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"10.98.0.1"}, nil }
+	config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	conn, err := pgconn.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, c
+}
+
 // The incident's own dead: connections of which the client's end was closed while its link was
 // down, so that the server never heard of it. Forty are ended, and not one of those that live.
 func TestReapDeadForReal(t *testing.T) {
@@ -49,29 +66,14 @@ func TestReapDeadForReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer web.Close()
-	connect := func() (*pgconn.PgConn, *net.TCPConn) {
-		t.Helper()
-		c := nodetest.DialTCP(t, ns, "", fmt.Sprintf("10.98.0.1:%d", p.Port))
-		config, err := pgconn.ParseConfig("host=db-1 user=postgres dbname=postgres application_name=shop sslmode=disable")
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"10.98.0.1"}, nil }
-		config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return c, nil }
-		conn, err := pgconn.ConnectConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return conn, c
-	}
 	var living []*pgconn.PgConn
 	for range 6 {
-		c, _ := connect()
+		c, _ := through(t, ns, p.Port)
 		living = append(living, c)
 	}
 	var lost []*net.TCPConn
 	for range 40 {
-		_, c := connect()
+		_, c := through(t, ns, p.Port)
 		lost = append(lost, c)
 	}
 	nodetest.IP(t, "-n", ns, "link", "set", "eth1", "down")

@@ -102,6 +102,16 @@ func TestThroughPooler(t *testing.T) {
 	judge(t, err, engine.Invalid, "is no console of a pgbouncer")
 }
 
+// pausing is an edit that has shop paused, or not.
+func pausing(t *testing.T, s *Server, verb string, paused bool) engine.Edit {
+	t.Helper()
+	q := resource.Query{{Kind: resource.KindPool, Name: s.name, Key: resource.PoolKey(s.name, "shop")}}
+	before := read(t, s, q...)
+	want := one[resource.Pool](t, before)
+	want.Paused = paused
+	return engine.Edit{Want: resource.Of(want), Query: q, Before: before, After: resource.Of(want), Verb: verb, Settle: engine.Duration(engine.DefaultSettle)}
+}
+
 func TestConsole(t *testing.T) {
 	p := shared(t)
 	shop, console := bouncer(t, p, "transaction")
@@ -124,13 +134,7 @@ func TestConsole(t *testing.T) {
 	judge(t, err, engine.Differs, "does that for its admins only, and looker is none")
 
 	// Paused, clients wait; taken back, they go on.
-	edit := func(verb string, paused bool) engine.Edit {
-		before := read(t, s, pool)
-		want := one[resource.Pool](t, before)
-		want.Paused = paused
-		return engine.Edit{Want: resource.Of(want), Query: resource.Query{pool}, Before: before, After: resource.Of(want), Verb: verb, Settle: engine.Duration(engine.DefaultSettle)}
-	}
-	paused := edit(Pause, true)
+	paused := pausing(t, s, Pause, true)
 	apply(t, s, paused)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -146,10 +150,19 @@ func TestConsole(t *testing.T) {
 	statementWithin = 300 * time.Millisecond
 	defer func() { statementWithin = was }()
 	do(t, c, "begin; select 1")
-	_, err = s.Apply(t.Context(), edit(Pause, true))
+	_, err = s.Apply(t.Context(), pausing(t, s, Pause, true))
 	judge(t, err, engine.Unreachable, "could not pause shop within 300ms, and lets its clients on again")
 	do(t, c, "commit; select 1")
 	do(t, client(t, shop), "select 1")
+
+}
+
+// What a reconnect and a kill make of connections.
+func TestConsoleCuts(t *testing.T) {
+	shop, console := bouncer(t, shared(t), "transaction")
+	s := open(t, console)
+	c := client(t, shop)
+	do(t, c, "select 1")
 
 	// A reconnect closes what there is, when it is free.
 	pooled := one[resource.Pooled](t, read(t, s, resource.Selector{Kind: resource.KindPooled, Name: console}))
@@ -164,10 +177,10 @@ func TestConsole(t *testing.T) {
 	}
 	do(t, c, "commit; select 1")
 
-	apply(t, s, edit(Kill, true))
+	apply(t, s, pausing(t, s, Kill, true))
 	if alive(t, c) {
 		t.Error("a client of a killed database lives on")
 	}
-	apply(t, s, edit(Resume, false))
+	apply(t, s, pausing(t, s, Resume, false))
 	do(t, client(t, shop), "select 1")
 }
