@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"runbook/engine"
@@ -37,7 +38,30 @@ type PgTerminate struct {
 // Disrupts implements [engine.Disruptor].
 func (PgTerminate) Disrupts() {}
 
-func (o PgTerminate) String() string { return o.Server }
+// String is what is selected: "state=idle application=billing".
+func (o PgTerminate) String() string {
+	var out []string
+	for _, a := range []struct{ name, value string }{
+		{"state", o.State}, {"idle_for", shownTime(o.IdleFor)}, {"older_than", shownTime(o.OlderThan)},
+		{"user", o.User}, {"application", o.Application}, {"client", o.Client}, {"db", o.DB},
+	} {
+		if strings.Contains(a.value, " ") {
+			a.value = strconv.Quote(a.value)
+		}
+		if a.value != "" {
+			out = append(out, a.name+"="+a.value)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// shownTime is d, or nothing.
+func shownTime(d engine.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
 
 // Validate checks what no server needs to be asked for.
 func (o PgTerminate) Validate() error {

@@ -81,7 +81,7 @@ func TestEndedSessionsAreNotPutBack(t *testing.T) {
 	if routes, backends := left(); routes != 1 || backends != 0 {
 		t.Fatalf("%d routes, %d sessions", routes, backends)
 	}
-	const said = "cannot be put back: pg.terminate service=main has ended sessions, 3 at most"
+	const said = "cannot be put back: pg.terminate state=idle has ended sessions, 3 at most"
 	undo := engine.NewUndo(engine.RunRecord{ID: "r"}, named(w), nil)
 	plan := &engine.NodePlan{Node: "node-1"}
 	err := undo.Run(t.Context(), engine.NodeInfo{Name: "node-1"}, engine.NewPrediction(plan, undo.Header().Limits, sim.Over(w.node), func(engine.Event) {}))
