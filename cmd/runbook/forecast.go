@@ -99,6 +99,9 @@ func (s *session) server(ctx context.Context, name, server string) (out forecast
 	}
 	setting := func(name string) string {
 		v, _ := resource.Get[resource.Setting](state, resource.SettingKey(server, name))
+		if v.Actual != "" { // what the server's system makes of it
+			return v.Actual
+		}
 		return v.Value
 	}
 	port, _ := strconv.ParseUint(setting("port"), 10, 16)

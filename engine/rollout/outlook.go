@@ -25,7 +25,7 @@ func (r *Run) Outlook(plans []*engine.NodePlan) *engine.Outlook {
 				continue
 			}
 			w.Nodes++
-			w.Changes += len(p.Changes())
+			w.Changes += p.Count()
 			if disrupts(p) {
 				w.AtOnce = min(w.AtOnce, max(limits.N(engine.LimitDisruptive), 1))
 			}

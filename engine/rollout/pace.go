@@ -58,7 +58,7 @@ func (c *pace) start(ctx context.Context, stop <-chan struct{}, p *engine.NodePl
 		return done, false
 	}
 	defer func() { <-c.turn }()
-	changes := len(p.Changes())
+	changes := p.Count()
 	for {
 		wait := c.wait(changes, time.Now())
 		select { // which may have come while there was a turn to be had
