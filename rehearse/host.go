@@ -30,7 +30,8 @@ type host struct {
 	expected map[int]*regexp.Regexp // by the line that is to fail
 	met      map[int]bool           // those that were reached
 	nodes    map[string]engine.Node
-	targets  map[string]engine.Node // servers that hooks share, by their DSNs
+	sockets  map[string][]netip.AddrPort // what nodes have of them, of which the test says so
+	targets  map[string]engine.Node      // servers that hooks share, by their DSNs
 	order    []engine.NodeInfo
 	programs map[string]*script.Program
 	cover    script.Coverage
@@ -187,6 +188,13 @@ func (h *host) node(ctx context.Context, op Node) error {
 	if err := h.add(engine.NodeInfo{Name: op.Name, Groups: op.Groups, Vars: op.Vars}, s); err != nil {
 		return err
 	}
+	if op.Sockets != nil {
+		ends, err := sockets(op.Sockets)
+		if err != nil {
+			return err
+		}
+		h.sockets[op.Name] = ends
+	}
 	for i, r := range op.Routes {
 		if err := h.route(ctx, h.nodes[op.Name], r); err != nil {
 			return engine.Invalid.Errorf("routes[%d]: %w", i, err)
@@ -297,7 +305,7 @@ func (h *host) run(ctx context.Context, op RunBook, live bool) (any, error) {
 	}
 	var hooks hooked
 	r := &rollout.Run{
-		Program: unhurried{p}, Nodes: rollout.Spread(nodes, p.Header().Rollout.Spread), Dialer: dialer{h.nodes, h.targets}, Journal: forgetful{}, ID: "test", Emit: hooks.take,
+		Program: unhurried{p}, Nodes: rollout.Spread(nodes, p.Header().Rollout.Spread), Dialer: dialer{h.nodes, h.targets, h.sockets}, Journal: forgetful{}, ID: "test", Emit: hooks.take,
 		Model: func(r engine.Reader) engine.Model { return sim.Over(r) },
 	}
 	plans, err := r.Predict(ctx)
@@ -400,11 +408,17 @@ func (h *host) keep(p *script.Program) {
 
 // dialer reaches the nodes of a test, and its servers, through whatever node and for whatever
 // they are asked.
-type dialer struct{ nodes, targets map[string]engine.Node }
+type dialer struct {
+	nodes, targets map[string]engine.Node
+	sockets        map[string][]netip.AddrPort
+}
 
 // Dial implements [engine.Dialer].
 func (d dialer) Dial(_ context.Context, name string) (engine.Node, error) {
 	if n, ok := d.nodes[name]; ok {
+		if ends, told := d.sockets[name]; told {
+			return open{n, ends}, nil
+		}
 		return n, nil
 	}
 	if t, is := engine.ParseTarget(name); is {

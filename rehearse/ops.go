@@ -22,6 +22,8 @@ type Node struct {
 	Vars   map[string]any      `json:"vars,omitempty"`
 	Links  map[string][]string `json:"links,omitempty"`  // each with its addresses, such as 192.0.2.7/24; all are up
 	Routes []map[string]any    `json:"routes,omitempty"` // each as the arguments of node.route.add
+	// The TCP ends that it holds, such as 192.0.2.7:40000; where there is no such list, none of them can be told.
+	Sockets []string `json:"sockets,omitzero"`
 }
 
 func (o Node) String() string { return o.Name }

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -194,7 +195,7 @@ func (f *testFile) test(ctx context.Context, name string) {
 	defer cancel()
 	h := &host{
 		file: f.path, cfg: f.cfg, expected: f.expected, met: f.met, cover: f.cover,
-		nodes: map[string]engine.Node{}, programs: map[string]*script.Program{},
+		nodes: map[string]engine.Node{}, sockets: map[string][]netip.AddrPort{}, programs: map[string]*script.Program{},
 	}
 	err := f.tests.RunTest(limited, name, h)
 	h.close()

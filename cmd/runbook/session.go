@@ -11,6 +11,7 @@ import (
 	"runbook/builtins"
 	"runbook/engine"
 	"runbook/engine/journal"
+	"runbook/engine/resource"
 	"runbook/engine/rollout"
 	"runbook/engine/script"
 	"runbook/node/sim"
@@ -53,6 +54,14 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 	limits, err := f.ceilings.parse()
 	if err != nil {
 		return nil, err
+	}
+	for name, value := range params { // also where the script is none that would look at it
+		if resource.HasPassword(value) {
+			return nil, &engine.Error{
+				Code: engine.Invalid, Cause: fmt.Sprintf("parameter %s has a password in it, which plans and journals would keep", name),
+				Hint: "leave it out; of a Postgres it belongs in ~/.pgpass, or in a service of ~/.pg_service.conf",
+			}
+		}
 	}
 	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations, Limits: limits}, src)
 	if err != nil {

@@ -51,21 +51,26 @@ func (k Key) Server() string {
 // secret finds what a DSN says of a password, in either form of a DSN.
 var secret = regexp.MustCompile(`(?i)^[a-z]+://[^/?#]*:[^/?#]*@|(^|[\s?&])[a-z_]*(password|secret|scram_)[a-z_]*\s*=`)
 
-// CheckServer is an error where the DSN server has a password in it, or names nothing.
-// The error shows nothing of it.
-func CheckServer(server string) error {
-	plain := server
-	if _, query, has := strings.Cut(server, "?"); has { // where a letter can be written as %70
+// HasPassword reports whether text says a password, as a DSN can in either of its forms.
+func HasPassword(text string) bool {
+	plain := text
+	if _, query, has := strings.Cut(text, "?"); has { // where a letter can be written as %70
 		if unescaped, err := url.QueryUnescape(query); err == nil {
 			plain += " " + strings.ReplaceAll(unescaped, "&", " ")
 		}
 	}
+	return secret.MatchString(plain)
+}
+
+// CheckServer is an error where the DSN server has a password in it, or names nothing.
+// The error shows nothing of it.
+func CheckServer(server string) error {
 	switch {
 	case strings.TrimSpace(server) == "":
 		return fmt.Errorf(`server names no Postgres: give a DSN, such as "service=main"`)
 	case strings.ContainsAny(server, "\n\r\x00"):
 		return fmt.Errorf("server has a line break in it")
-	case secret.MatchString(plain):
+	case HasPassword(server):
 		return fmt.Errorf("server has a password in it, which plans and journals would keep: " +
 			"leave it out, and put it in ~/.pgpass (PGPASSFILE), in PGPASSWORD, or in a service of ~/.pg_service.conf (PGSERVICEFILE)")
 	}

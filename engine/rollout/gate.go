@@ -99,6 +99,9 @@ func (h *watching) look(ctx context.Context, c engine.Call) (any, error) {
 	if err := h.nodes[c.Node].Call(); err != nil {
 		return nil, err
 	}
+	if err := h.calls.flush(ctx); err != nil {
+		return nil, err
+	}
 	n, err := h.run.fleet.node(ctx, h.run.Dialer, c.Node)
 	if err != nil {
 		return nil, err
@@ -132,6 +135,9 @@ func (h *watching) Observe(pos, name string, value float64) error {
 
 // Sleep implements [engine.Host].
 func (h *watching) Sleep(ctx context.Context, d time.Duration) error {
+	if err := h.calls.flush(ctx); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

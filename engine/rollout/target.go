@@ -67,6 +67,19 @@ func (r *Run) numbered(target string) int {
 	return n
 }
 
+// flush does what was asked of targets so far: what the hook looks at next may be its effect.
+func (c *calls) flush(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	for _, p := range c.passes {
+		if err := p.Sleep(ctx, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // finish wants every predicted change to have been made.
 func (c *calls) finish(ctx context.Context) error {
 	for _, p := range c.plans {
@@ -206,6 +219,11 @@ func (h *watching) ask(ctx context.Context, c engine.Call) (any, error) {
 		pass, err := h.calls.pass(ctx, c.Node)
 		if err != nil {
 			return nil, err
+		}
+		if len(h.calls.passes) > 1 { // another may see what this one does
+			if err := h.calls.flush(ctx); err != nil {
+				return nil, err
+			}
 		}
 		return pass.Do(ctx, c)
 	}

@@ -115,6 +115,42 @@ func TestHooksChangeTargets(t *testing.T) {
 	}
 }
 
+// What a hook looks at after it has changed a target is after that change.
+func TestHookLooksAfterItsChange(t *testing.T) {
+	var f *fleet
+	var r *rollout.Run
+	live := false
+	f, r, _, _ = withTarget(t, 1, map[string]func(context.Context, engine.FleetInfo, engine.Host) error{
+		engine.HookBefore: func(ctx context.Context, info engine.FleetInfo, h engine.Host) error {
+			if err := does("10.30.0.0/16")(ctx, info, h); err != nil {
+				return err
+			}
+			if _, err := h.Do(ctx, engine.Call{Name: "route.list", Op: builtins.RouteList{}, Args: []byte("{}"), Node: "node-1"}); err != nil {
+				return err
+			}
+			if live && !f.has(t, "10.30.0.0/16") {
+				t.Error("it looks at a node before its change is made")
+			}
+			if err := does("10.31.0.0/16")(ctx, info, h); err != nil {
+				return err
+			}
+			err := h.Sleep(ctx, 0)
+			if live && !f.has(t, "10.31.0.0/16") {
+				t.Error("it sleeps before its change is made")
+			}
+			return err
+		},
+	})
+	plans := predicted(t, r)
+	if e := r.Watch(t.Context()); e != nil {
+		t.Fatal(e)
+	}
+	live = true
+	if _, err := r.Apply(t.Context(), plans); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Neither a gate nor a node's own script changes a target; both may look at it.
 func TestOnlyBeforeAndAfterChangeTargets(t *testing.T) {
 	looks := func(ctx context.Context, _ engine.FleetInfo, h engine.Host) error {
