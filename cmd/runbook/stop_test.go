@@ -522,7 +522,7 @@ func TestTwoRunsMeet(t *testing.T) {
 			g.asks(t, "apply to node-1?")
 		}
 		for _, g := range runs {
-			fmt.Fprintln(g.in, "a")
+			fmt.Fprint(g.in, "a\n6\n") // as many as are alike
 		}
 		for _, g := range runs {
 			<-g.ended
