@@ -254,9 +254,25 @@ func Ending(r engine.RunRecord) string {
 	return strings.Join(parts, ", ")
 }
 
+// LeftUntried reports whether a run was stopped, by its operator or because his terminal was
+// lost, with nodes left that it has not tried.
+func LeftUntried(r engine.RunRecord) bool {
+	if r.Outcome == nil || r.Outcome.Exit != int(engine.Interrupted) {
+		return false
+	}
+	for _, state := range r.Outcome.Nodes {
+		if state == string(engine.NodeUntried) {
+			return true
+		}
+	}
+	return false
+}
+
 // ending is Ending where it is known whether the run is going on.
 func (r *Record) ending() string {
 	switch {
+	case LeftUntried(r.Run) && r.TakenBackBy == "":
+		return Ending(r.Run) + "; runbook resume " + r.Run.ID + " goes on with it"
 	case r.Run.Outcome != nil:
 		return Ending(r.Run)
 	case r.Going:

@@ -193,6 +193,12 @@ func TestScreenLosesItsTerminal(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	r.wantStates(t, engine.NodeDone, engine.NodeUntried, engine.NodeUntried)
+	for _, verb := range []string{"runs", "show " + r.states(t).ID} {
+		out, err := r.command(strings.Fields(verb)...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "runbook resume "+r.states(t).ID) {
+			t.Errorf("%s does not say how to go on: %v\n%s", verb, err, out)
+		}
+	}
 	if out, err := r.command("resume", r.states(t).ID, "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -106,6 +106,8 @@ func stateOf(j *journal.Journal, r engine.RunRecord) string {
 // ending is how a run ended, in a few words, or that it has not.
 func ending(j *journal.Journal, r engine.RunRecord) string {
 	switch state := stateOf(j, r); {
+	case state == runEnded && tui.LeftUntried(r) && r.Inventory != ownLab:
+		return tui.Ending(r) + ": runbook resume " + r.ID
 	case state == runEnded:
 		return tui.Ending(r)
 	case state == runGoing:
