@@ -1,5 +1,3 @@
-//go:build linux
-
 package main
 
 import (
@@ -22,10 +20,8 @@ type build struct {
 	texts func(*testing.T) map[string]string // see buildRunbook
 }
 
-var (
-	released = &build{name: "released", texts: func(*testing.T) map[string]string { return nil }}
-	endable  = &build{name: "endable", texts: withPoints}
-)
+// released is runbook as make builds it.
+var released = &build{name: "released", texts: func(*testing.T) map[string]string { return nil }}
 
 // link gives b the name binary: each test tells its own processes by that.
 func (b *build) link(t *testing.T, binary string) {

@@ -107,6 +107,9 @@ type crashLab struct {
 	down          map[string]int    // how often eth1 has gone down before the run that is looked at
 }
 
+// endable is a runbook that can be ended at its points.
+var endable = &build{name: "endable", texts: withPoints}
+
 func newCrashLab(t *testing.T, maxFailures int) *crashLab {
 	t.Helper()
 	r := newLabOf(t, crashNodes, endable)
