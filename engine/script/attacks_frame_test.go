@@ -66,7 +66,7 @@ func frameAttacks() []attack {
 	add(`run:{"t":"at","run":1,"steps":-9223372036854775808}`, overTime)
 	add(`run:{"t":"print","run":1,"seq":1,"text":"\u001b]0;x\u0007\u202e\r"}`, overTime) // and then it says nothing
 	add(`run:{"t":"done","run":1,"err":{"code":-5,"cause":"\u001b[2Jx"}}`, `\\x1b\[2Jx`)
-	add(`run:{"t":"done","run":1,"err":{"code":130,"cause":"x","hint":"\u009b2J","pos":"\r:1:1"}}`, `\\x0d:1:1: web-1: x\n  hint: \\x9b2J`)
+	add(`run:{"t":"done","run":1,"err":{"code":130,"cause":"x","hint":"\u009b2J","pos":"\r:1:1"}}`, `\\x0d:1:1: web-1: x\n  hint: \\u009b2J`)
 	add(`run:{"t":"done","run":1}`+"\n"+`{"t":"done","run":1}`, ``) // the run is over by then
 	add("flood:calls", forged+`.*"call" out of turn`)
 	add("flood:at", forged)
