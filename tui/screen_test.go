@@ -438,6 +438,7 @@ func TestScreens(t *testing.T) {
 			t.Parallel()
 			var plain, colour strings.Builder
 			for _, size := range sizes {
+				var bare string
 				for _, s := range []tui.Style{{}, {Colour: true}} {
 					n := newNight(size[0], size[1], s, sc.with)
 					n.Drawn()
@@ -448,7 +449,12 @@ func TestScreens(t *testing.T) {
 					if s.Colour {
 						b = &colour
 					}
-					if !s.Colour || sc.colour && size[0] == 80 {
+					if text := strings.Join(lines, "\n"); !s.Colour {
+						bare = text
+					} else if ansi.Strip(text) != bare { // colour says nothing that is not said without it
+						t.Errorf("%dx%d: in colour the text is another:\n%s\nwant\n%s", size[0], size[1], ansi.Strip(text), bare)
+					}
+					if !s.Colour || sc.colour {
 						fmt.Fprintf(b, "-- %s, %dx%d --\n", sc.name, size[0], size[1])
 						for _, l := range lines {
 							b.WriteString(strings.TrimRight(l, " ") + "\n")
