@@ -283,7 +283,7 @@ func (r realLab) ways() map[string]func(t *testing.T, g *going) {
 			}
 		},
 		"stop RUN":      stop(func(id string) []string { return []string{id} }),
-		"stop RU":       stop(func(id string) []string { return []string{id[:len(id)-2]} }),
+		"stop RU":       stop(func(id string) []string { return []string{id[:len(id)-1]} }),
 		"stop --all":    stop(func(string) []string { return []string{"--all"} }),
 		"stop --now":    stop(func(id string) []string { return []string{"--now", id} }),
 		"stop now, all": stop(func(string) []string { return []string{"--all", "--now"} }),
