@@ -15,8 +15,15 @@ import (
 // the first report says that this loop has come by since there is the question, and with a second one the frame
 // lies between them.
 
-// reportWithin is how long a terminal is given to report. One that never does is believed to have drawn by then.
-const reportWithin = time.Second
+// reportEvery is how often is looked whether a terminal has reported. A report that is slow must not be taken for
+// that of a later request. So one is given up after many looks at a terminal that was heard, where it
+// stands still, or has lost it; and one that was never heard in some looks reports nothing, and is believed to have
+// drawn by then.
+const (
+	reportEvery = time.Second
+	lostAfter   = 30
+	muteAfter   = 5
+)
 
 // proof is how far it is proven that what is shown has been drawn.
 type proof struct {
@@ -24,17 +31,21 @@ type proof struct {
 	sent, got int  // requests and reports
 	need      int  // the report that is waited for
 	second    bool // it is the second one
+	silent    int  // looks since the last report, or the first request
 	answers   bool // this terminal does report
+	mute      bool // it does not
 	nth       int  // which proof this is
 }
 
 // prove begins anew: what is shown now is yet to be drawn.
 func (v *view) prove() tea.Cmd {
 	p := &v.proof
-	p.drawn, p.second = false, false
+	p.drawn, p.second, p.silent = false, false, 0
 	p.nth++
-	return tea.Batch(v.request(), v.after(reportWithin, lateMsg{p.nth}))
+	return tea.Batch(v.request(), v.look())
 }
+
+func (v *view) look() tea.Cmd { return v.after(reportEvery, lateMsg{v.proof.nth}) }
 
 func (v *view) request() tea.Cmd {
 	v.proof.sent++
@@ -45,7 +56,7 @@ func (v *view) request() tea.Cmd {
 // reported takes a report of the terminal.
 func (v *view) reported() tea.Cmd {
 	p := &v.proof
-	p.got, p.answers = min(p.got+1, p.sent), true // shift+F3 looks the same
+	p.got, p.silent, p.answers = min(p.got+1, p.sent), 0, true // shift+F3 looks the same
 	switch {
 	case p.drawn || p.got < p.need:
 		return nil
@@ -60,18 +71,23 @@ func (v *view) reported() tea.Cmd {
 // believe lets keys count.
 func (v *view) believe() { v.proof.drawn, v.opened = true, true }
 
-// late is called when the terminal should have reported.
+// late is called when a terminal could have reported.
 func (v *view) late(nth int) tea.Cmd {
 	p := &v.proof
-	switch {
-	case p.drawn || nth != p.nth:
+	if p.drawn || nth != p.nth {
 		return nil
-	case p.answers: // it stands still, or a report was lost
+	}
+	p.silent++
+	switch {
+	case p.answers && p.silent >= lostAfter:
 		p.got = p.sent
 		return v.prove()
+	case !p.answers && (p.mute || p.silent >= muteAfter):
+		p.mute = true
+		v.believe()
+		return nil
 	}
-	v.believe()
-	return nil
+	return v.look()
 }
 
 // heard is the last key, to tell one that is held down from one that is pressed again.

@@ -214,7 +214,8 @@ func (v *view) decide(k string, again bool) tea.Cmd {
 func (v *view) answerFor(k string) tea.Cmd {
 	n := v.asked()
 	switch {
-	case n != nil && !v.proof.drawn: // it was pressed before
+	case n != nil && !v.proof.drawn:
+		v.note = fmt.Sprintf("%s came before this was to be seen; once more, if you mean it", k)
 		return nil
 	case n == nil && v.board.question != nil:
 		v.note = "the question is answered where the run is driven"

@@ -50,6 +50,7 @@ func TestKeysBeforeTheQuestionIsDrawn(t *testing.T) {
 	n, c := asked(t)
 	n.Press("y", "s", "w")
 	says(t, c, "")
+	n.shows(t, "w came before this was to be seen; once more, if you mean it")
 	n.Report() // the loop that writes has come by
 	n.Press("y", "s", "w", "4", "enter")
 	says(t, c, "")
@@ -78,10 +79,17 @@ func TestTerminalsThatDoNotReport(t *testing.T) {
 	n := newNight(80, 24, tui.Style{}, nil)
 	n.begun()
 	n.wave(1)
-	n.Press("y")
-	n.Late()
 	n.tell(engine.Event{Kind: engine.EventQuestion, Node: "web-1", Wave: 1, Nodes: 1})
 	c := n.Ask(rollout.Question{Plan: n.plans["web-1"], Wave: 1, Waves: 3, Nth: 1, Of: 1, Alike: 1})
+	for range 4 {
+		n.Late()
+		n.Press("y")
+		says(t, c, "")
+	}
+	n.Late()
+	n.Press("y")
+	says(t, c, "yes")
+	c = n.Ask(rollout.Question{Plan: n.plans["web-1"], Wave: 1, Waves: 3, Nth: 1, Of: 1, Alike: 1}) // by now it is known not to report
 	n.Press("y")
 	says(t, c, "")
 	n.Late()
@@ -93,6 +101,36 @@ func TestTerminalsThatDoNotReport(t *testing.T) {
 	n.Press("y")
 	says(t, c, "")
 	n.Drawn()
+	n.Press("y")
+	says(t, c, "yes")
+}
+
+// A report that takes its time is none of a later request: what it was asked for is not what is to be seen by now.
+func TestReportsThatAreSlow(t *testing.T) {
+	n, c := asked(t)
+	for range 20 {
+		n.Late()
+	}
+	n.Report()
+	n.Late()
+	n.Late()
+	c2 := n.Ask(rollout.Question{Plan: n.plans["web-3"], Wave: 2, Waves: 3, Nth: 2, Of: 5, Alike: 3})
+	n.Late()
+	n.Report() // of the second request for web-2
+	n.Report() // of the first for web-3
+	n.Press("y")
+	says(t, c, "")
+	says(t, c2, "")
+	n.Report()
+	n.Press("y")
+	says(t, c2, "yes")
+
+	n, c = asked(t)
+	for range 30 { // it is lost
+		n.Late()
+	}
+	n.Report()
+	n.Report()
 	n.Press("y")
 	says(t, c, "yes")
 }
