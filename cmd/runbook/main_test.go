@@ -69,6 +69,7 @@ func runScripts(t *testing.T, dir string) {
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("RUNBOOKS", runbooks)
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Defer(func() { // a script that fails must not leave a lab behind
 				if l, err := lab.Open(filepath.Join(e.WorkDir, "state", "runbook", "lab")); err == nil {
 					l.Down(context.Background()) //nolint:errcheck // it fails the tests of the lab
@@ -123,7 +124,7 @@ func binary(ts *testscript.TestScript) string {
 
 // environment is what runbook sees of the script's.
 func environment(ts *testscript.TestScript) (env []string) {
-	for _, k := range []string{"HOME", "XDG_STATE_HOME", "PATH", "NO_COLOR", "TMPDIR", "RUNBOOK_LAB", "RUNBOOK_INVENTORY", "USER", "LOGNAME"} {
+	for _, k := range []string{"HOME", "XDG_STATE_HOME", "PATH", "NO_COLOR", "TMPDIR", "RUNBOOK_LAB", "RUNBOOK_INVENTORY", "USER", "LOGNAME", "GORACE"} {
 		if v := ts.Getenv(k); v != "" {
 			env = append(env, k+"="+v)
 		}

@@ -236,9 +236,12 @@ func (s Start) await(t testing.TB, node string) {
 // where it fails.
 func IP(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := exec.Command("ip", args...).CombinedOutput()
+	cmd := exec.Command("ip", args...)
+	var errs strings.Builder
+	cmd.Stderr = &errs // it complains, and succeeds, where the namespace of a test beside this one has just gone
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, &errs)
 	}
 	return string(out)
 }
