@@ -4,6 +4,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // This file is about keys that were pressed before what they answer was to be seen: they answer nothing.
@@ -15,79 +16,82 @@ import (
 // the first report says that this loop has come by since there is the question, and with a second one the frame
 // lies between them.
 
-// reportEvery is how often is looked whether a terminal has reported. A report that is slow must not be taken for
-// that of a later request. So one is given up after many looks at a terminal that was heard, where it
-// stands still, or has lost it; and one that was never heard in some looks reports nothing, and is believed to have
-// drawn by then.
-const (
-	reportEvery = time.Second
-	lostAfter   = 30
-	muteAfter   = 5
-)
+//
+// Each request is made at a place of its own, which its report names: one that is slow is not taken for that of a later
+// request, and one that is lost is asked for again. The place is not in the first row, where a report looks like shift+F3.
+
+// reportWithin is after how long a request is made again.
+const reportWithin = time.Second
+
+// muteAfter is how many requests a terminal leaves without any report that is believed to have drawn by then, and to report nothing at all.
+const muteAfter = 5
 
 // proof is how far it is proven that what is shown has been drawn.
 type proof struct {
-	drawn     bool
-	sent, got int  // requests and reports
-	need      int  // the report that is waited for
-	second    bool // it is the second one
-	silent    int  // looks since the last report, or the first request
-	answers   bool // this terminal does report
-	mute      bool // it does not
-	nth       int  // which proof this is
+	drawn   bool
+	sent    int  // requests, ever
+	before  int  // of these those that prove nothing
+	second  bool // it is the second report that is waited for
+	answers bool // this terminal does report
+	mute    bool // it does not
+	silent  int  // requests in a row that were made in vain
 }
 
 // prove begins anew: what is shown now is yet to be drawn.
 func (v *view) prove() tea.Cmd {
 	p := &v.proof
-	p.drawn, p.second, p.silent = false, false, 0
-	p.nth++
-	return tea.Batch(v.request(), v.look())
+	p.drawn, p.second, p.before, p.silent = false, false, p.sent, 0
+	return v.request()
 }
 
-func (v *view) look() tea.Cmd { return v.after(reportEvery, lateMsg{v.proof.nth}) }
-
 func (v *view) request() tea.Cmd {
-	v.proof.sent++
-	v.proof.need = v.proof.sent
-	return tea.RequestCursorPosition
+	p := &v.proof
+	p.sent++
+	at := v.placeOfRequest(p.sent)
+	return tea.Batch(
+		tea.Raw(ansi.SaveCursor+ansi.CursorPosition(at.X+1, at.Y+1)+ansi.RequestCursorPositionReport+ansi.RestoreCursor),
+		v.after(reportWithin, lateMsg{p.sent}),
+	)
+}
+
+// placeOfRequest is where the cursor is for the nth request.
+func (v *view) placeOfRequest(nth int) tea.Position {
+	columns, rows := max(v.width, 1), max(v.height-1, 1)
+	return tea.Position{X: nth % columns, Y: min(1+nth/columns%rows, max(v.height-1, 0))}
 }
 
 // reported takes a report of the terminal.
-func (v *view) reported() tea.Cmd {
+func (v *view) reported(at tea.Position) tea.Cmd {
 	p := &v.proof
-	p.got, p.silent, p.answers = min(p.got+1, p.sent), 0, true // shift+F3 looks the same
-	switch {
-	case p.drawn || p.got < p.need:
-		return nil
-	case !p.second:
-		p.second = true
-		return v.request()
+	p.answers, p.silent = true, 0
+	for nth := p.sent; nth > p.before && !p.drawn; nth-- {
+		switch {
+		case v.placeOfRequest(nth) != at:
+		case p.second:
+			v.believe()
+		default:
+			p.second, p.before = true, p.sent
+			return v.request()
+		}
 	}
-	v.believe()
 	return nil
 }
 
 // believe lets keys count.
 func (v *view) believe() { v.proof.drawn, v.opened = true, true }
 
-// late is called when a terminal could have reported.
+// late is called when the terminal should have reported on the nth request.
 func (v *view) late(nth int) tea.Cmd {
 	p := &v.proof
-	if p.drawn || nth != p.nth {
+	if p.drawn || nth != p.sent {
 		return nil
 	}
-	p.silent++
-	switch {
-	case p.answers && p.silent >= lostAfter:
-		p.got = p.sent
-		return v.prove()
-	case !p.answers && (p.mute || p.silent >= muteAfter):
+	if p.silent++; !p.answers && (p.mute || p.silent >= muteAfter) {
 		p.mute = true
 		v.believe()
 		return nil
 	}
-	return v.look()
+	return v.request()
 }
 
 // heard is the last key, to tell one that is held down from one that is pressed again.

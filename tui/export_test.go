@@ -31,6 +31,7 @@ type Scene struct {
 	Now      time.Time
 	Quits    bool
 	Suspends int
+	reports  int
 }
 
 // NewScene returns the screen of a run of which nothing is known yet.
@@ -38,6 +39,7 @@ func NewScene(o Options, width, height int, s Style) *Scene {
 	x := &Scene{box: &inbox{}}
 	x.view = newView(o, s, func() time.Time { return x.Now }, x.box)
 	x.view.after = func(time.Duration, tea.Msg) tea.Cmd { return nil }
+	x.view.stands = func() tea.Cmd { return tea.Suspend }
 	x.send(tea.WindowSizeMsg{Width: width, Height: height})
 	return x
 }
@@ -65,7 +67,7 @@ func (x *Scene) does(cmd tea.Cmd) {
 }
 
 // Resume goes on after a suspension.
-func (x *Scene) Resume() { x.send(tea.ResumeMsg{}) }
+func (x *Scene) Resume() { x.send(resumedMsg{true}) }
 
 // Tell has the run tell of events.
 func (x *Scene) Tell(events ...engine.Event) {
@@ -108,8 +110,17 @@ func (x *Scene) Over(err *engine.Error) {
 	x.send(freshMsg{})
 }
 
-// Report reports the cursor's position once, Drawn as often as it takes.
-func (x *Scene) Report() { x.send(tea.CursorPositionMsg{}) }
+// Report reports on the oldest request that was not reported on, Drawn as often as it takes.
+func (x *Scene) Report() {
+	if x.reports < x.view.proof.sent {
+		x.reports++
+	}
+	at := x.view.placeOfRequest(x.reports)
+	x.send(tea.CursorPositionMsg{X: at.X, Y: at.Y})
+}
+
+// Loses has the terminal report on none of the requests so far.
+func (x *Scene) Loses() { x.reports = x.view.proof.sent }
 
 func (x *Scene) Drawn() {
 	for !x.view.proof.drawn {
@@ -118,7 +129,7 @@ func (x *Scene) Drawn() {
 }
 
 // Late is the moment at which a terminal should have reported.
-func (x *Scene) Late() { x.send(lateMsg{x.view.proof.nth}) }
+func (x *Scene) Late() { x.send(lateMsg{x.view.proof.sent}) }
 
 // Press presses keys, a second after each other.
 func (x *Scene) Press(keys ...string) {

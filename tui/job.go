@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,18 +31,12 @@ func (l *Live) standStill(goOn <-chan os.Signal) {
 		l.draw(true)
 	}
 	syscall.Kill(syscall.Getpid(), syscall.SIGTTOU) //nolint:errcheck // it is this process
-	for range 20 {                                  // a clock goes on meanwhile, so that one wait for all would be over before the signal is there
-		select {
-		case <-goOn:
-			return
-		case <-time.After(perFrame / 10):
-		}
-	}
+	awaited(goOn)
 }
 
 // inForeground reports whether this process may write to f as it likes: f is not the
 // terminal of a shell that has this process in its background.
 func inForeground(f *os.File) bool {
 	group, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
-	return err != nil || group == unix.Getpgrp()
+	return err != nil || group == 0 || group == unix.Getpgrp() // 0: that of another PID namespace
 }

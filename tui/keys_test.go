@@ -105,31 +105,35 @@ func TestTerminalsThatDoNotReport(t *testing.T) {
 	says(t, c, "yes")
 }
 
-// A report that takes its time is none of a later request: what it was asked for is not what is to be seen by now.
+// A report that takes its time is none of a later request, and one that is lost is asked for again.
 func TestReportsThatAreSlow(t *testing.T) {
 	n, c := asked(t)
-	for range 20 {
+	for range 3 {
 		n.Late()
 	}
-	n.Report()
-	n.Late()
-	n.Late()
 	c2 := n.Ask(rollout.Question{Plan: n.plans["web-3"], Wave: 2, Waves: 3, Nth: 2, Of: 5, Alike: 3})
 	n.Late()
-	n.Report() // of the second request for web-2
-	n.Report() // of the first for web-3
+	for range 5 { // four for web-2, one for web-3
+		n.Report()
+	}
 	n.Press("y")
 	says(t, c, "")
+	says(t, c2, "")
+	n.Report() // the second of the first requests for web-3
+	n.Press("y")
 	says(t, c2, "")
 	n.Report()
 	n.Press("y")
 	says(t, c2, "yes")
 
 	n, c = asked(t)
-	for range 30 { // it is lost
-		n.Late()
-	}
+	n.Loses()
+	n.Late()
 	n.Report()
+	n.Loses()
+	n.Late()
+	n.Press("y")
+	says(t, c, "")
 	n.Report()
 	n.Press("y")
 	says(t, c, "yes")

@@ -199,6 +199,7 @@ func (s *Screen) open() {
 		}
 	}()
 	go s.pump()
+	go s.lookAgain()
 }
 
 // How often the screen is drawn at the most, and looks for what is new.
@@ -230,15 +231,22 @@ func (s *Screen) lost(error) {
 	})
 }
 
-// watchedFile is a terminal whose end is noticed: bubbletea goes on without a word.
+// watchedFile is a terminal whose end is noticed: bubbletea goes on without a word. It is left alone while
+// a shell has this process in its background.
 type watchedFile struct {
 	*os.File
 	lost func(error)
 }
 
-func (f *watchedFile) Read(b []byte) (int, error) { return f.seen(f.File.Read(b)) }
+func (f *watchedFile) Read(b []byte) (int, error) {
+	waitForForeground(f.File)
+	return f.seen(f.File.Read(b))
+}
 
-func (f *watchedFile) Write(b []byte) (int, error) { return f.seen(f.File.Write(b)) }
+func (f *watchedFile) Write(b []byte) (int, error) {
+	waitForForeground(f.File)
+	return f.seen(f.File.Write(b))
+}
 
 func (f *watchedFile) seen(n int, err error) (int, error) {
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {

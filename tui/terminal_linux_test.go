@@ -143,7 +143,7 @@ func TestTypedAhead(t *testing.T) {
 	ends(t, s, x)
 }
 
-// A terminal that never reports is believed after a second.
+// A terminal that never reports is believed after some seconds.
 func TestTerminalThatReportsNothing(t *testing.T) {
 	x := pty.Open(t, 80, 24)
 	x.Dumb()
@@ -265,4 +265,32 @@ func TestTerminalIsLeftAsItWas(t *testing.T) {
 	if *is != *was {
 		t.Errorf("the terminal's modes are %+v, and were %+v", *is, *was)
 	}
+}
+
+// A process that stood still, other than by Ctrl-Z, takes its terminal again when it goes on, whatever was done to it meanwhile.
+func TestTerminalIsTakenAgain(t *testing.T) {
+	x := pty.Open(t, 80, 24)
+	s := screenOn(t, x, nil)
+	c := asks(s, t.Context(), begins(s))
+	x.Until("the question", pty.Has("apply to web-1?  y yes"))
+	time.Sleep(time.Second) // it comes up to its last report
+	fd := int(x.Slave.Fd())
+	raw, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := *raw
+	shell.Lflag |= unix.ICANON | unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &shell); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(x.Slave, "\x1b[H[1]+  Stopped   runbook run")
+	x.Until("what the shell says", pty.Has("Stopped"))
+	unix.Kill(os.Getpid(), unix.SIGCONT) //nolint:errcheck // it is there
+	x.Until("the screen", func(sc string) bool { return pty.Has("apply to web-1?  y yes")(sc) && !strings.Contains(sc, "Stopped") })
+	for end := time.Now().Add(time.Minute); len(c) == 0 && time.Now().Before(end); time.Sleep(time.Second) {
+		x.Type("y")
+	}
+	gets(t, c)
+	ends(t, s, x)
 }

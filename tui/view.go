@@ -81,6 +81,8 @@ type view struct {
 	wants     bool   // the operator wants the run to be paused
 	stops     int    // how often he has stopped it
 	suspends  *suspension
+	stands    func() tea.Cmd // suspends this process
+	back      time.Time      // when it has last taken the terminal again
 	result    *result
 	proof     proof
 	opened    bool // the first frame has been drawn
@@ -115,14 +117,14 @@ func newView(o Options, s Style, now func() time.Time, in *inbox) *view {
 	after := func(d time.Duration, msg tea.Msg) tea.Cmd {
 		return tea.Tick(d, func(time.Time) tea.Msg { return msg })
 	}
-	return &view{board: newBoard(), opts: o, style: s, now: now, after: after, inbox: in, dirty: true, width: 80, height: 24}
+	return &view{board: newBoard(), opts: o, style: s, now: now, after: after, stands: standStill, inbox: in, dirty: true, width: 80, height: 24}
 }
 
 // The messages of the program to itself.
 type (
 	freshMsg struct{}          // the inbox has something
 	tickMsg  struct{}          // a second has passed
-	lateMsg  struct{ nth int } // the terminal has not said for a while what it has drawn
+	lateMsg  struct{ nth int } // the terminal has not reported on a request for a while
 )
 
 // Init implements [tea.Model].
@@ -141,15 +143,20 @@ func (v *view) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tickMsg:
 		v.ticking, v.dirty = false, true
 	case tea.CursorPositionMsg:
-		cmd = v.reported()
+		cmd = v.reported(tea.Position{X: msg.X, Y: msg.Y})
 	case lateMsg:
 		cmd = v.late(msg.nth)
 	case tea.KeyPressMsg:
 		v.dirty = true
 		cmd = v.key(msg.String())
-	case tea.ResumeMsg:
+	case resumedMsg:
 		v.dirty = true
-		cmd = v.resumed()
+		cmd = v.resumed(msg.stood)
+	case goesOnMsg:
+		cmd = v.retake()
+	case backMsg:
+		v.dirty = true
+		cmd = v.prove()
 	}
 	return v, tea.Batch(cmd, v.tick())
 }

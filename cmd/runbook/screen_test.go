@@ -207,6 +207,20 @@ func TestScreenLosesItsTerminal(t *testing.T) {
 	r.nothingLeft(t)
 }
 
+// Ctrl-Z stops nothing where no shell could let it go on, as under ssh -t: the question is asked again, and the run goes on.
+func TestScreenWithoutAShell(t *testing.T) {
+	r := newRealLab(t, 2)
+	r.book(t, "book.star", `"100%"`, "0s", 0, 1)
+	s := r.sits(t, pty.Open(t, 80, 24), "run", "book.star", "-i", "lab", "-n", "all")
+	s.Until("the question", pty.Has("apply to node-1?"))
+	s.press("\x1a", "it says so", "apply to node-1?", "it cannot be suspended: there is no shell that would let it go on")
+	s.press("y", "the second question", "apply to node-2?", "node-1              done")
+	s.press("q", "the end", "ENDED, EXIT 130")
+	s.press("q", "the shell", "not tried")
+	s.exits(engine.Interrupted)
+	r.routes(t, true, false)
+}
+
 // until waits until a command in a node succeeds.
 func (r realLab) until(t *testing.T, node, command string) {
 	t.Helper()
