@@ -116,7 +116,7 @@ func (x *Scene) Report() {
 		x.reports++
 	}
 	at := x.view.placeOfRequest(x.reports)
-	x.send(tea.CursorPositionMsg{X: at.X, Y: at.Y})
+	x.send(tea.CursorPositionMsg(at))
 }
 
 // Loses has the terminal report on none of the requests so far.

@@ -143,7 +143,7 @@ func (v *view) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tickMsg:
 		v.ticking, v.dirty = false, true
 	case tea.CursorPositionMsg:
-		cmd = v.reported(tea.Position{X: msg.X, Y: msg.Y})
+		cmd = v.reported(tea.Position(msg))
 	case lateMsg:
 		cmd = v.late(msg.nth)
 	case tea.KeyPressMsg:
