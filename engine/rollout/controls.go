@@ -66,20 +66,17 @@ func (c *Controls) undoes(f func(node string) bool) {
 // whilePaused waits until the operator lets the run go on, or it is stopped. That
 // is his time, and no part of the run's.
 func (a *application) whilePaused(ctx context.Context) {
-	began := time.Now()
-	for on := a.Controls.hold(); on != nil; on = a.Controls.hold() {
+	for on := a.Controls.hold(); on != nil && !a.told(ctx); on = a.Controls.hold() {
+		began := time.Now()
 		a.mu.Lock()
 		if a.pausing++; a.pausing == 1 {
 			a.Tell(engine.Event{Kind: engine.EventPaused})
 		}
 		a.mu.Unlock()
-		stopped := false
 		select {
 		case <-on:
 		case <-a.Stop:
-			stopped = true
 		case <-ctx.Done():
-			stopped = true
 		}
 		a.mu.Lock()
 		if a.pausing--; a.pausing == 0 {
@@ -87,9 +84,6 @@ func (a *application) whilePaused(ctx context.Context) {
 			a.Tell(engine.Event{Kind: engine.EventUnpaused})
 		}
 		a.mu.Unlock()
-		if stopped {
-			return
-		}
 	}
 }
 

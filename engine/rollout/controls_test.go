@@ -102,20 +102,30 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// A paused run can be stopped.
+// A paused run can be stopped, and is paused no more then.
 func TestPauseThatIsStopped(t *testing.T) {
 	f, infos := newFleet(2)
-	r, _, _ := asking(t, f, infos, addRoute([]string{"100%"}, 0), nil)
 	stop := make(chan struct{})
-	r.Confirm, r.Stop = nil, stop
-	plans := predicted(t, r)
-	r.Controls.Pause(true)
-	time.AfterFunc(20*time.Millisecond, func() { close(stop) })
-	if _, err := r.Apply(t.Context(), plans); err == nil || err.Code != engine.Interrupted {
+	r, events, _ := asking(t, f, infos, addRoute([]string{"100%"}, 0), func(r *rollout.Run, _ rollout.Question) rollout.Answer {
+		r.Controls.Pause(true)
+		time.AfterFunc(20*time.Millisecond, func() { close(stop) })
+		return rollout.Yes
+	})
+	r.Stop = stop
+	if _, err := r.Apply(t.Context(), predicted(t, r)); err == nil || err.Code != engine.Interrupted {
 		t.Errorf("%v", err)
 	}
 	if got := f.changed(t); len(got) != 0 {
 		t.Errorf("changed %v", got)
+	}
+	var told []engine.EventKind
+	for _, e := range *events {
+		if e.Kind == engine.EventPaused || e.Kind == engine.EventUnpaused {
+			told = append(told, e.Kind)
+		}
+	}
+	if want := []engine.EventKind{engine.EventPaused, engine.EventUnpaused}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }
 
