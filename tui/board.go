@@ -478,6 +478,14 @@ func (b *board) inOrder() []*waveSeen {
 	return out
 }
 
+// nothing is what changes before the first wave: a run that is taken up again finishes what was in hand, and has changed something.
+func (b *board) nothing() string {
+	if w := b.waves[earlier]; w != nil && len(w.nodes) > 0 {
+		return "nothing else"
+	}
+	return "nothing"
+}
+
 // moves reports whether the board looks otherwise as time goes by, though nothing happens.
 func (b *board) moves() bool {
 	return b.end == nil && (!b.spent.since.IsZero() || len(b.hand) > 0 || b.pace.node != "" || !b.bake.IsZero() && !b.paused)

@@ -266,9 +266,9 @@ func (v *view) stage(width int) string {
 	case b.predicting.Kind == "":
 		return t.String()
 	case v.result != nil:
-		return t.add(strong, "nothing has changed on any node").String()
+		return t.add(strong, b.nothing()+" has changed on any node").String()
 	case b.begun:
-		return t.add("", fmt.Sprintf("%s predicted; nothing has changed yet", count(b.predicting.Nodes, "node"))).String()
+		return t.add("", fmt.Sprintf("%s predicted; %s has changed yet", count(b.predicting.Nodes, "node"), b.nothing())).String()
 	}
 	predicted := bar("predicting", min(b.foreseen, b.predicting.Nodes), b.predicting.Nodes, "", width, v.style)
 	return t.raw(predicted, ansi.StringWidth(predicted)).String()
@@ -279,7 +279,7 @@ func (v *view) budgets(width int) string {
 	b := v.board
 	t := newStrip(width, v.style)
 	if !b.begun {
-		return t.add(dim, "nothing changes before every node is predicted").String()
+		return t.add(dim, b.nothing()+" changes before every node is predicted").String()
 	}
 	limit, spent := b.limits.Duration(), b.spent.read(v.now())
 	changes, most := int(b.used[engine.LimitChanges]), b.limits.N(engine.LimitChanges)

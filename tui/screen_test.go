@@ -553,3 +553,17 @@ func TestScreensHold(t *testing.T) {
 		hold()
 	})
 }
+
+// A run that is taken up again has changed something, and does so before anything is predicted.
+func TestTakenUpAgainHasChangedSomething(t *testing.T) {
+	n := newNight(80, 24, tui.Style{}, nil)
+	n.Drawn()
+	n.tell(engine.Event{Kind: engine.EventWave, Nodes: 1, Text: "in hand when the run ended: web-9"})
+	n.applying("web-9")
+	n.shows(t, "nothing else changes before every node is predicted")
+	n.tell(engine.Event{Kind: engine.EventNode, Node: "web-9", State: engine.NodeDone})
+	n.begun()
+	n.shows(t, "15 nodes predicted; nothing else has changed yet")
+	n.Over(&engine.Error{Code: engine.LimitHit, Cause: "refused"})
+	n.shows(t, "nothing else has changed on any node")
+}
