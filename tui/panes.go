@@ -32,9 +32,7 @@ func (v *view) small() bool { return v.width < minWidth || v.height < minHeight 
 // draw is the whole screen, in lines of its width.
 func (v *view) draw() []string {
 	if v.small() {
-		v.input.X, v.input.Y = 0, 0
-		text := fmt.Sprintf("too small: %dx%d, and %dx%d is needed; ^C stops the run", v.width, v.height, minWidth, minHeight)
-		return []string{newStrip(max(v.width, 1), v.style).add(strong, text).String()}
+		return v.tooSmall()
 	}
 	size := v.sizes()
 	out := []string{v.title()}
@@ -51,6 +49,25 @@ func (v *view) draw() []string {
 	v.input.Y = len(out)
 	out = append(out, v.prompt()...)
 	return append(out, v.hints())
+}
+
+// tooSmall says so, and which key does something all the same, in as many lines as that takes.
+func (v *view) tooSmall() []string {
+	v.input.X, v.input.Y = 0, 0
+	key := "^C stops the run"
+	switch {
+	case v.result != nil:
+		key = "the run is over, ^C leaves"
+	case v.opts.Stop == nil:
+		key = "^C leaves"
+	case v.stops > 0:
+		key = "^C again puts back what is in hand"
+	}
+	var out []string
+	for _, l := range folded(coloured{strong, fmt.Sprintf("too small: %dx%d, and %dx%d is needed; %s", v.width, v.height, minWidth, minHeight, key)}, max(v.width, 1)) {
+		out = append(out, newStrip(max(v.width, 1), v.style).add(l.colour, l.text).String())
+	}
+	return out[:min(len(out), max(v.height, 1))]
 }
 
 // status is what the run does, in a word or two, and how that looks.

@@ -567,3 +567,18 @@ func TestTakenUpAgainHasChangedSomething(t *testing.T) {
 	n.Over(&engine.Error{Code: engine.LimitHit, Cause: "refused"})
 	n.shows(t, "nothing else has changed on any node")
 }
+
+// On a terminal that is too small it is to be seen what stops the run, and that it is over.
+func TestTooSmall(t *testing.T) {
+	n := newNight(40, 10, tui.Style{}, nil)
+	n.begun()
+	n.shows(t, "too small: 40x10, and 60x15 is", "needed; ^C stops the run")
+	n.Press("ctrl+c")
+	n.shows(t, "needed; ^C again puts back what is")
+	n.Over(&engine.Error{Code: engine.Interrupted, Cause: "interrupted"})
+	n.shows(t, "the run is over, ^C")
+	n.Drawn()
+	if n.Press("ctrl+c"); !n.Quits {
+		t.Error("it does not leave")
+	}
+}
