@@ -446,7 +446,9 @@ func groupTitle(p *engine.NodePlan) string {
 	case p.Err.Code == engine.LimitHit:
 		return "would go past a limit"
 	case p.Err.Code == engine.Unreachable:
-		return "do not answer as they must"
+		return "unreachable, refused or failed"
+	case p.Err.Code == engine.Interrupted:
+		return "interrupted"
 	default:
 		return "cannot be predicted"
 	}

@@ -582,3 +582,17 @@ func TestTooSmall(t *testing.T) {
 		t.Error("it does not leave")
 	}
 }
+
+// Why nodes cannot be predicted is told as it is: one on which the script itself fails has answered.
+func TestTitlesOfWhatCannotBePredicted(t *testing.T) {
+	for code, title := range map[engine.Code]string{
+		engine.Unreachable: "unreachable, refused or failed", engine.Interrupted: "interrupted", engine.LimitHit: "would go past a limit",
+		engine.Differs: "drifted since the plan was made", engine.Invalid: "cannot be predicted",
+	} {
+		n := newNight(120, 40, tui.Style{}, nil)
+		n.plans["web-1"] = &engine.NodePlan{Node: "web-1", Err: &engine.Error{Code: code, Cause: "not yet"}}
+		n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
+		n.planned(0, 1)
+		n.shows(t, "×1  "+title)
+	}
+}
