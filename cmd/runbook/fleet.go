@@ -245,9 +245,9 @@ func throwAway(ctx context.Context, n int) (*fleet, error) {
 	if n < 1 || n > most {
 		return nil, engine.Invalid.Errorf("--lab %d: a lab has 1 to %d nodes", n, most)
 	}
-	err := lab.Probe()
-	if simulates {
-		err = engine.Invalid.Errorf("RUNBOOK_LAB=sim says so")
+	var err error = engine.Invalid.Errorf("RUNBOOK_LAB=sim says so")
+	if !simulates {
+		err = lab.Probe()
 	}
 	if err != nil {
 		if os.Getenv("RUNBOOK_LAB") == "netns" {
