@@ -27,8 +27,12 @@ func carried(platform string) (ssh.Agent, error) {
 func agents() []string {
 	var out []string
 	for _, p := range platforms {
-		if a, err := agentFor(p); err == nil {
-			out = append(out, fmt.Sprintf("agent %s %s, %d KB compressed", p, a.SHA256[:12], len(a.Gzip)>>10))
+		a, err := agentFor(p)
+		if err != nil {
+			continue
+		}
+		if compressed, err := a.Gzip(); err == nil {
+			out = append(out, fmt.Sprintf("agent %s %s, %d KB compressed", p, a.SHA256[:12], len(compressed)>>10))
 		}
 	}
 	return out

@@ -26,9 +26,9 @@ var (
 func agentFor(platform string) (ssh.Agent, error) {
 	switch platform {
 	case "linux/amd64":
-		return ssh.Agent{Gzip: amd64, SHA256: strings.TrimSpace(amd64Hash)}, nil
+		return ssh.Agent{Gzip: func() ([]byte, error) { return amd64, nil }, SHA256: strings.TrimSpace(amd64Hash)}, nil
 	case "linux/arm64":
-		return ssh.Agent{Gzip: arm64, SHA256: strings.TrimSpace(arm64Hash)}, nil
+		return ssh.Agent{Gzip: func() ([]byte, error) { return arm64, nil }, SHA256: strings.TrimSpace(arm64Hash)}, nil
 	}
 	return ssh.Agent{}, engine.Unreachable.Errorf("this build carries no agent for %s", platform)
 }

@@ -318,7 +318,7 @@ func buildAgent() (Agent, error) {
 	w.Write(b)
 	w.Close()
 	sum := sha256.Sum256(b)
-	return Agent{gz.Bytes(), hex.EncodeToString(sum[:])}, nil
+	return Agent{func() ([]byte, error) { return gz.Bytes(), nil }, hex.EncodeToString(sum[:])}, nil
 }
 
 // agents returns the processes of the agent that run on the server.

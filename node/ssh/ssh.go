@@ -54,8 +54,8 @@ type Target struct {
 
 // Agent is an agent that can be installed on a node.
 type Agent struct {
-	Gzip   []byte // the executable, compressed
-	SHA256 string // of the executable, in lower-case hexadecimal
+	Gzip   func() ([]byte, error) // the executable, compressed: asked for where a node does not have it
+	SHA256 string                 // of the executable, in lower-case hexadecimal
 }
 
 // connectTime bounds connecting and shaking hands where ctx does not.

@@ -111,7 +111,7 @@ func TestInstalledOnce(t *testing.T) {
 	}
 	to.Agents = func(platform string) (Agent, error) {
 		a, err := builtAgent(t)(platform)
-		a.Gzip = nil // it cannot be installed again
+		a.Gzip = func() ([]byte, error) { return nil, nil } // it cannot be installed again
 		return a, err
 	}
 	if _, err := reach(t, to); err != nil {

@@ -223,12 +223,16 @@ func (s *stream) install(machine string) error {
 		}
 		return engine.Unreachable.Errorf("%s is %s: there are agents for Linux on x86_64 and aarch64 only", s.addr, machine)
 	}
+	compressed, err := a.Gzip()
+	if err != nil {
+		return err
+	}
 	e, err := s.exec(s.lines.install[machine])
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	if _, err := e.Write(a.Gzip); err == nil {
+	if _, err := e.Write(compressed); err == nil {
 		e.CloseWrite()
 	} // else it ended before it read all, and says why
 	out, err := io.ReadAll(io.LimitReader(e, lastWords))
