@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,6 +40,10 @@ var builds string
 
 // Run implements [testscript.TestingM].
 func (m tests) Run() int {
+	if signal.Ignored(syscall.SIGHUP) { // what is started has it from here
+		fmt.Fprintln(os.Stderr, "some of these tests end terminals, which has no effect under nohup: run them without")
+		return 1
+	}
 	var err error
 	if builds, err = os.MkdirTemp("", "runbook-builds-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
