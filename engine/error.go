@@ -63,7 +63,11 @@ func (e *Error) Error() string {
 	}
 	switch {
 	case e.Op != "" && e.Node != "":
-		fmt.Fprintf(&b, "%s on %s: ", e.Op, e.Node)
+		op := e.Op
+		if t, is := ParseTarget(e.Node); is { // which says which server it is
+			op = strings.TrimSuffix(op, " "+t.Server)
+		}
+		fmt.Fprintf(&b, "%s on %s: ", op, e.Node)
 	case e.Op != "" || e.Node != "":
 		b.WriteString(e.Op + e.Node + ": ")
 	}

@@ -60,6 +60,8 @@ type Plan struct {
 	Used      Used              `json:"used,omitempty"` // of the limits in Header
 	// Forecast is what it does to the servers that nodes are clients of, a line each.
 	Forecast []string `json:"forecast,omitempty"`
+	// Said is what hooks printed and observed while it was made, a line each.
+	Said []string `json:"said,omitempty"`
 }
 
 // PlanVersion is the version of the form in which plans are saved.

@@ -455,7 +455,7 @@ func groupTitle(p *engine.NodePlan) string {
 	first, more := "", 0
 	for _, c := range p.Changes() {
 		if first == "" {
-			first = changeLines(c)[0]
+			first = under(p.Node, changeLines(c)[0])
 		} else {
 			more++
 		}

@@ -116,7 +116,11 @@ func (s *pastNode) add(e engine.Entry) {
 		}
 	case engine.EntryIntent:
 		s.State = ""
-		s.Changes = append(s.Changes, &pastChange{nth: e.Nth, Op: e.Op, Pos: e.Pos, Lines: changedLines(e), Began: e.Time, Outcome: "what came of it is not recorded"})
+		lines := changedLines(e)
+		for i, l := range lines {
+			lines[i] = under(s.Node, l)
+		}
+		s.Changes = append(s.Changes, &pastChange{nth: e.Nth, Op: e.Op, Pos: e.Pos, Lines: lines, Began: e.Time, Outcome: "what came of it is not recorded"})
 	case engine.EntryDone:
 		s.last(e.Nth).end(e, "")
 	case engine.EntryFailed:
@@ -186,9 +190,9 @@ func (r *Record) headline() []string {
 	run := r.Run
 	what := run.ID + "  " + run.Verb + " " + Subject(run)
 	for _, k := range slices.Sorted(maps.Keys(run.Params)) {
-		what += " " + k + "=" + run.Params[k]
+		what += " " + argument(k, run.Params[k])
 	}
-	out := []string{what, fmt.Sprintf("by %s, on %s of %s: %s", run.User, run.Selection, run.Inventory, count(len(r.nodes()), "node"))}
+	out := []string{what, fmt.Sprintf("by %s, on %s of %s: %s", run.User, run.Selection, run.Inventory, counted(r.nodes()))}
 	if run.Reason != "" {
 		out = append(out, "reason: "+run.Reason)
 	}

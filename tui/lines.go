@@ -42,8 +42,6 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 			return append([]string{s.wrap(red, e.Op+": not passed")}, prefixed("  ", shownLines(e.Err.Error()))...)
 		}
 		return []string{e.Op + ": passed"}
-	case engine.EventValue:
-		return []string{shown(fmt.Sprintf("%s: %s = %s", e.Op, e.Text, number(*e.Value)))}
 	case engine.EventReplacing:
 		return []string{shown(e.Node + ": ending the agent that this run left there: " + e.Text)}
 	case engine.EventPaused:
@@ -56,8 +54,8 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 		return []string{shown(e.Node) + ": reached over a new connection: the change stays"}
 	case engine.EventPace:
 		return []string{shown(fmt.Sprintf("%s: waiting %s, for limit changes_per_minute", e.Node, e.Text))}
-	case engine.EventPrint:
-		return []string{shown(e.Node + e.Op + " | " + e.Text)} // a node's, or a hook's
+	case engine.EventPrint, engine.EventValue:
+		return []string{shown(Said(e))}
 	case engine.EventUnchanged:
 		return []string{s.line(fmt.Sprintf("= %s: %s: already so", e.Node, under(e.Node, e.Op)))}
 	case engine.EventChange, engine.EventPutBack:
@@ -82,6 +80,14 @@ func eventLines(e engine.Event, why causes, s Style) []string {
 		return endLines(e, why, s)
 	}
 	return nil
+}
+
+// Said is what a script has printed, or a hook observed, in a line.
+func Said(e engine.Event) string {
+	if e.Kind == engine.EventValue {
+		return fmt.Sprintf("%s: %s = %s", e.Op, e.Text, number(*e.Value))
+	}
+	return e.Node + e.Op + " | " + e.Text // a node's, or a hook's
 }
 
 // number is a value as people read it.

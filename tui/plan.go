@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,12 +50,15 @@ type group struct {
 }
 
 // groups puts nodes that get the same changes together, in the order of the
-// rollout. The sessions that these cut are different on each, and part none.
+// rollout. The sessions that these cut are different on each, and part none. A server is no node among others.
 func groups(p *engine.Plan) []*group {
 	byText := map[string]*group{}
 	var out []*group
 	for _, np := range p.Nodes {
 		text := strings.Join(planLines(np, nil), "\n")
+		if engine.IsTarget(np.Node) {
+			text = np.Node + "\n" + text
+		}
 		g := byText[text]
 		if g == nil {
 			g = &group{}
@@ -213,12 +217,17 @@ func title(p *engine.Plan) string {
 		if !given {
 			v = fmt.Sprint(param.Default)
 		}
-		if strings.ContainsAny(v, " \t\n\"") || v == "" {
-			v = strconv.Quote(v)
-		}
-		parts = append(parts, param.Name+"="+v)
+		parts = append(parts, argument(param.Name, v))
 	}
 	return strings.Join(parts, " ")
+}
+
+// argument is an argument of a runbook as it can be told from the next.
+func argument(name, value string) string {
+	if strings.ContainsAny(value, " \t\n\"") || value == "" {
+		value = strconv.Quote(value)
+	}
+	return name + "=" + value
 }
 
 func count(n int, what string) string {
@@ -231,21 +240,31 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func summary(p *engine.Plan) string {
-	failed, servers := 0, 0
-	for _, np := range p.Nodes {
-		if engine.IsTarget(np.Node) {
+// counted is how many of these are nodes, and how many servers.
+func counted(names []string) string {
+	servers := 0
+	for _, n := range names {
+		if engine.IsTarget(n) {
 			servers++
 		}
+	}
+	s := count(len(names)-servers, "node")
+	if servers > 0 {
+		s += ", " + count(servers, "server")
+	}
+	return s
+}
+
+func summary(p *engine.Plan) string {
+	failed := 0
+	var all []string
+	for _, np := range p.Nodes {
+		all = append(all, np.Node)
 		if np.Err != nil {
 			failed++
 		}
 	}
-	s := count(len(p.Nodes)-servers, "node")
-	if servers > 0 {
-		s += ", " + count(servers, "server")
-	}
-	s += ", " + count(p.Changes(), "change")
+	s := counted(all) + ", " + count(p.Changes(), "change")
 	if failed > 0 {
 		s += fmt.Sprintf(", %d could not be predicted", failed)
 	}
@@ -269,7 +288,7 @@ func planText(w io.Writer, p *engine.Plan, s Style) {
 	fmt.Fprintf(w, "\n%s\n", s.wrap(dim, Used(p.Header.Limits, p.Used)))
 }
 
-// hookLines says when the hooks of the runbook look at the fleet, and what is ahead of the servers that they look at.
+// hookLines is what the hooks of the runbook have said, when they look at the fleet, and what is ahead of the servers that they look at.
 func hookLines(p *engine.Plan) []string {
 	r := p.Header.Rollout
 	while := ""
@@ -280,7 +299,7 @@ func hookLines(p *engine.Plan) []string {
 		}
 		while = fmt.Sprintf(", every %s while one bakes", every)
 	}
-	var out []string
+	out := slices.Clone(p.Said)
 	for _, h := range []struct{ name, when string }{
 		{engine.HookBefore, "now, and again before the first wave"},
 		{engine.HookGate, "now, before the first wave" + while + ", and after each"},
@@ -336,6 +355,8 @@ type (
 		Hooks   map[string]string         `json:"hooks,omitempty"` // before, gate, after: where they stand
 		// Forecast is what is ahead of the servers that they look at.
 		Forecast []string `json:"forecast,omitempty"`
+		// Said is what hooks printed and observed while the plan was made.
+		Said []string `json:"said,omitempty"`
 	}
 	nodeDoc struct {
 		Node   string        `json:"node"`
@@ -363,7 +384,7 @@ type guardDoc struct {
 }
 
 func planJSON(w io.Writer, p *engine.Plan) error {
-	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks, Forecast: p.Forecast}
+	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks, Forecast: p.Forecast, Said: p.Said}
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {

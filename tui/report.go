@@ -96,10 +96,10 @@ func (r *Record) facts() (out []fact) {
 			add("taken up again", fmt.Sprintf("%s, by %s", clock(e.Time), e.Text)+because(e))
 		}
 	}
-	add("nodes", fmt.Sprintf("%d: %s of %s", len(r.nodes()), run.Selection, run.Inventory))
+	add("nodes", fmt.Sprintf("%s: %s of %s", counted(r.nodes()), run.Selection, run.Inventory))
 	var params []string
 	for _, k := range slices.Sorted(maps.Keys(run.Params)) {
-		params = append(params, k+"="+run.Params[k])
+		params = append(params, argument(k, run.Params[k]))
 	}
 	add("parameters", strings.Join(params, " "))
 	add("takes back", run.Undoes)

@@ -38,16 +38,12 @@ func planCommand(stop stopper) *cobra.Command {
 			if err := isForPlans(out); err != nil {
 				return err
 			}
-			emit := func(engine.Event) {}
-			if live := tui.LiveOn(os.Stderr); live != nil {
+			live := tui.LiveOn(os.Stderr)
+			if live != nil {
 				defer live.Close()
-				emit = func(e engine.Event) {
-					if e.Kind == engine.EventPredict || e.Kind == engine.EventPlanned {
-						live.Tell(e)
-					}
-				}
 			}
-			s, err := open(ctx, engine.Source{Main: file}, params, f, emit)
+			var said []string
+			s, err := open(ctx, engine.Source{Main: file}, params, f, whilePlanning(live, &said))
 			if err != nil {
 				return err
 			}
@@ -56,6 +52,7 @@ func planCommand(stop stopper) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			p.Said = said
 			if err := tui.Plan(os.Stdout, p, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
 			}
@@ -90,6 +87,22 @@ func planCommand(stop stopper) *cobra.Command {
 	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 where there are changes")
 	return c
+}
+
+// whilePlanning shows on live, if there is one, how far the prediction is, and keeps what hooks say.
+func whilePlanning(live *tui.Live, said *[]string) func(engine.Event) {
+	return func(e engine.Event) {
+		switch e.Kind {
+		case engine.EventPredict, engine.EventPlanned:
+			if live != nil {
+				live.Tell(e)
+			}
+		case engine.EventPrint, engine.EventValue:
+			if e.Node == "" { // of hooks there is one at a time
+				*said = append(*said, tui.Said(e))
+			}
+		}
+	}
 }
 
 // needFile wants the runbook's file as the first argument.

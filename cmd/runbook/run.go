@@ -201,13 +201,29 @@ func hold(saved, now *engine.Plan, tell func(*engine.NodePlan)) {
 		if np.Err != nil {
 			continue
 		}
-		if err := rollout.Drifted(was[np.Node], np); err != nil {
+		before := was[np.Node]
+		if before == nil { // a server that no hook had asked
+			before = &engine.NodePlan{Node: np.Node}
+		}
+		if err := rollout.Drifted(before, np); err != nil {
 			drifted := *np // what was told of is not changed any more
 			drifted.Err = err
 			now.Nodes[i] = &drifted
 			tell(&drifted)
 		}
 	}
+}
+
+// holdTargets is hold of servers, of which now has those that a hook has asked. One that was to be
+// changed, and is not asked now, is marked as well.
+func holdTargets(saved, now *engine.Plan, tell func(*engine.NodePlan)) {
+	for _, np := range saved.Nodes {
+		asked := slices.ContainsFunc(now.Nodes, func(n *engine.NodePlan) bool { return n.Node == np.Node })
+		if engine.IsTarget(np.Node) && len(np.Changes()) > 0 && !asked {
+			now.Nodes = append(now.Nodes, &engine.NodePlan{Node: np.Node})
+		}
+	}
+	hold(saved, now, tell)
 }
 
 // keepPlan records what was planned for every node, also where nothing is to

@@ -140,8 +140,8 @@ func (s *session) foresee(ctx context.Context, saved *engine.Plan) (p *engine.Pl
 	}
 	watching = s.run.Watch(ctx)
 	targets := &engine.Plan{Nodes: s.run.Targets()}
-	if saved != nil {
-		hold(saved, targets, s.run.Planned)
+	if saved != nil && watching == nil {
+		holdTargets(saved, targets, s.run.Planned)
 	}
 	p.Nodes, p.Used = append(p.Nodes, targets.Nodes...), s.run.Used()
 	if watching == nil {

@@ -168,6 +168,9 @@ func Drifted(was, now *engine.NodePlan) *engine.Error {
 		Code: engine.Differs, Node: now.Node, Left: engine.NothingChanged,
 		Cause: "the node has drifted since it was planned", Hint: "make a new plan",
 	}
+	if engine.IsTarget(now.Node) {
+		e.Cause = "the server has drifted since it was planned"
+	}
 	if was.Err != nil {
 		e.Cause = "the node could not be predicted when the plan was made"
 		return e

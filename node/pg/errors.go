@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"runbook/engine"
 )
@@ -120,6 +121,9 @@ func (s *Server) sayServer(e *engine.Error, said *pgconn.PgError) {
 	}
 }
 
+// longestMessage is how long a message of Postgres can be, in bytes.
+const longestMessage = 1 << 30
+
 // sayNetwork fills e with why the server could not be talked to.
 func (s *Server) sayNetwork(e *engine.Error, err error) {
 	var dns *net.DNSError
@@ -131,6 +135,7 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 	var host x509.HostnameError
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
+	var long *pgproto3.ExceededMaxBodyLenErr
 	text := err.Error()
 	switch {
 	case errors.As(err, &dns):
@@ -148,6 +153,11 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 		e.Hint = "sslmode=prefer takes what there is"
 	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
 		e.Cause = "did not answer in time"
+	case errors.As(err, &long) && long.ActualBodyLen > longestMessage:
+		e.Cause = fmt.Sprintf("is no Postgres: what answers at %s says something else", s.where())
+		e.Hint = "it may be another port, or a proxy that stands between"
+	case errors.As(err, &long):
+		e.Cause = fmt.Sprintf("has an answer of %d bytes, and %d are taken", long.ActualBodyLen, long.MaxExpectedBodyLen)
 	case errors.As(err, &call):
 		e.Cause = fmt.Sprintf("cannot be reached at %s: %v", s.where(), call.Err)
 	case errors.As(err, &op):
