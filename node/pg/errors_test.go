@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"runbook/engine"
@@ -122,9 +123,18 @@ func TestRefusals(t *testing.T) {
 	fails(t, p.TCP("user=app"), engine.Unreachable, `wants a password of role app, and there is none`)
 	write(password)
 
-	warm := open(t, p.TCP("user=app"))
-	read(t, warm, resource.Selector{Kind: resource.KindPostgres})
-	client(t, p.TCP("user=app")) // of four, one is reserved, and one admin's
+	warm := open(t, p.TCP("user=app")) // of four, one is reserved, and one admin's
+	once(t, func() error {
+		_, err := warm.Read(t.Context(), resource.Query{{Kind: resource.KindPostgres}})
+		return err
+	})
+	once(t, func() error {
+		c, err := pgconn.Connect(t.Context(), p.TCP("user=app"))
+		if err == nil {
+			t.Cleanup(func() { c.Close(context.Background()) })
+		}
+		return err
+	})
 	fails(t, p.TCP("user=app"), engine.Unreachable, `is full: it has no connection left for role app`)
 	read(t, warm, resource.Selector{Kind: resource.KindPostgres}) // the connection that was kept can still look
 
@@ -135,6 +145,20 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	read(t, warm, resource.Selector{Kind: resource.KindPostgres}) // and is made again
+}
+
+// once does what works once those that were refused before have given their connections back, a little later than they are told.
+func once(t *testing.T, do func() error) {
+	t.Helper()
+	err := do()
+	for range 200 {
+		if err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+		err = do()
+	}
+	t.Fatal(err)
 }
 
 func freePort(t testing.TB) int {
@@ -231,6 +255,28 @@ func TestTooOld(t *testing.T) {
 		}
 	}()
 	fails(t, fmt.Sprintf("host=127.0.0.1 port=%d user=a sslmode=disable", l.Addr().(*net.TCPAddr).Port), engine.Unreachable, `is of version 12.22, which is too old: 13 is the oldest`)
+}
+
+// What answers may be something else, such as a web server or a proxy.
+func TestNoPostgres(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 100))
+			c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			c.Close()
+		}
+	}()
+	fails(t, fmt.Sprintf("host=127.0.0.1 port=%d user=a sslmode=disable", l.Addr().(*net.TCPAddr).Port), engine.Unreachable,
+		`is no Postgres: what answers at 127.0.0.1:\d+ says something else\n.*another port, or a proxy`)
 }
 
 // A standby can be looked at, and its own settings and sessions changed.
