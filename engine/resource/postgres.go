@@ -48,11 +48,22 @@ func (k Key) Server() string {
 	return server
 }
 
-// secret finds what a DSN says of a password, in either form of a DSN.
-var secret = regexp.MustCompile(`(?i)^[a-z]+://[^/?#]*:[^/?#]*@|(^|[\s?&])[a-z_]*(password|secret|scram_)[a-z_]*\s*=`)
+// secret finds what a DSN says of a password among its words. What stands before such a word does
+// not matter: of a DSN that is written wrong it may be anything.
+var secret = regexp.MustCompile(`(?i)(password|passwd|secret|scram_)[a-z_]*\s*=`)
 
-// HasPassword reports whether text says a password, as a DSN can in either of its forms.
+// userinfo finds what stands before the last @ of a DSN that is a URL: a user, and after the colon what may be a password.
+var userinfo = regexp.MustCompile(`(?is)^\s*[a-z]+://([^/?#@:\[]*):(.*)@`)
+
+// aPort finds, in place of a password, the port of a host, of a URL that has an @ further on.
+var aPort = regexp.MustCompile(`^[0-9]*[,/?]`)
+
+// HasPassword reports whether text says a password, as a DSN can in either of its forms. One that has
+// characters in it that a URL cannot have there is found too.
 func HasPassword(text string) bool {
+	if said := userinfo.FindStringSubmatch(text); said != nil && !aPort.MatchString(said[2]) {
+		return true
+	}
 	plain := text
 	if _, query, has := strings.Cut(text, "?"); has { // where a letter can be written as %70
 		if unescaped, err := url.QueryUnescape(query); err == nil {

@@ -72,7 +72,13 @@ func TestDSNs(t *testing.T) {
 		{"postgres://u:@db-1/x", "has a password in it"},
 		{"postgres://db-1/x?pass%77ord=" + password, "has a password in it"},
 		{"postgres://db-1/x?sslmode=require&password=" + password, "has a password in it"},
-		{"postgres://u:hun/ter2:hunter2@db-1/x", "is no DSN that can be read"},
+		{"postgres://u:hun/ter2:hunter2@db-1/x", "has a password in it"},
+		{"postgres://u:hun?ter2@db-1/x", "has a password in it"},
+		{"postgres://u:hun#ter2@db-1/x", "has a password in it"},
+		{"host='db-1'password=hunter2", "has a password in it"},
+		{"host=db-1,password=hunter2", "has a password in it"},
+		{"host=db-1 passwd=hunter2", "has a password in it"},
+		{"postgres://db-1/x;password=hunter2", "has a password in it"},
 		{"host=db-1 port=hunter2", "is no DSN that can be read"},
 		{"host='db-1", "is no DSN that can be read"},
 		{"host=db-1 options='-c work_mem=hunter2'", "has a word that no DSN here can have"},
@@ -84,7 +90,8 @@ func TestDSNs(t *testing.T) {
 		_, err := Open(c.dsn, nil)
 		judge(t, err, engine.Invalid, c.words)
 	}
-	for _, dsn := range []string{"service=main", "host=db-1,db-2 user=a dbname=b", "postgres://a@db-1:5432/b?sslmode=disable", "postgres://[::1]:5432/b", "host=/tmp application_name=x@y:z@w"} {
+	for _, dsn := range []string{"service=main", "host=db-1,db-2 user=a dbname=b", "postgres://a@db-1:5432/b?sslmode=disable", "postgres://[::1]:5432/b", "host=/tmp application_name=x@y:z@w",
+		"postgres://db-1:5432/b?application_name=x@y", "postgres://db-1:5432,db-2:5433/b?application_name=x@y", "postgres://[::1]:5432/b?application_name=x@y"} {
 		if _, err := Open(dsn, nil); err != nil {
 			t.Errorf("%s: %v", dsn, err)
 		}
