@@ -142,7 +142,12 @@ type PgSet struct {
 	Value  any    `json:"value"` // text, a number or a bool; a number is in the unit of the setting
 }
 
-func (o PgSet) String() string { return fmt.Sprintf("%s = %s", o.Name, o.text()) }
+func (o PgSet) String() string {
+	if resource.HasPassword(o.text()) {
+		return o.Name
+	}
+	return fmt.Sprintf("%s = %s", o.Name, o.text())
+}
 
 // Validate checks what no server needs to be asked for.
 func (o PgSet) Validate() error {
@@ -153,6 +158,9 @@ func (o PgSet) Validate() error {
 	}
 	if strings.ContainsAny(o.text(), "\n\r\x00") {
 		return fmt.Errorf("value has a line break in it, which postgresql.auto.conf cannot have")
+	}
+	if resource.HasPassword(o.text()) {
+		return fmt.Errorf("value has a password in it, which plans and journals would keep")
 	}
 	return checkSetting(o.Server, o.Name)
 }
@@ -244,6 +252,9 @@ func mayAlter(c resource.Setting) error {
 	case c.Hidden:
 		e.Cause = fmt.Sprintf("the role may not see what ALTER SYSTEM has written at Postgres %s, so that nothing could be put back", c.Server)
 		e.Hint = "GRANT SELECT ON pg_file_settings and GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() let it"
+	case resource.HasPassword(c.Value) || c.Auto != nil && resource.HasPassword(*c.Auto):
+		e.Cause = fmt.Sprintf("%s has a password in it at Postgres %s, which plans and journals would keep so that it could be put back", c.Name, c.Server)
+		e.Hint = "change it by hand; a password file (passfile=…) keeps what is secret out of it"
 	default:
 		return nil
 	}
