@@ -212,7 +212,7 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	if err != nil {
 		now = have.Value
 	}
-	override := !ofFile(have) // what this session shows is not what others have
+	override := !ofFile(have) || have.Value == disabled // what this session shows is not what others have, or not what is written
 	switch {
 	case !have.Pending && !override && now == value, (have.Pending || override || eachSession(have)) && have.Auto != nil && written == value:
 		return resource.Of(have), nil
@@ -220,17 +220,28 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	if err := mayAlter(have); err != nil {
 		return nil, err
 	}
+	if o.text() == "" && strings.HasSuffix(strings.ToLower(have.Name), "_preload_libraries") {
+		return nil, &engine.Error{
+			Code: engine.Invalid, Cause: fmt.Sprintf("%s is to be empty, and ALTER SYSTEM would write a library without a name, with which no server starts and no session begins", have.Name),
+			Hint: "take the line out of the file that has it, or by ALTER SYSTEM RESET",
+		}
+	}
 	want := have
 	text := resource.SettingText(have.Name, o.text())
 	want.Auto = &text
 	switch {
 	case have.Context == atStart:
 		want.Pending = value != now
+	case have.Value == disabled:
+		want.Source = fromFile
 	case !override && !eachSession(have):
 		want.Value, want.Source = value, fromFile
 	}
 	return resource.Of(want), nil
 }
+
+// disabled is what archive_command shows, whatever it is, where archive_mode is off.
+const disabled = "(disabled)"
 
 // ofFile reports whether what files say is what a session has: nothing that comes after them says otherwise.
 func ofFile(c resource.Setting) bool {

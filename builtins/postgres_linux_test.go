@@ -142,6 +142,21 @@ func TestSetForReal(t *testing.T) {
 	if err != nil || len(again.Changes()) != 0 {
 		t.Errorf("again: %v, %v", err, again.Changes())
 	}
+	// What a server writes otherwise than it was given, or does not show at all.
+	odd := []engine.Call{set("search_path", ""), set("archive_command", "cp %p '/x'")}
+	_, second, err := run(t, n, engine.Limits{}, odd...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := shows("search_path"); got != `""` {
+		t.Errorf("search_path is %s", got)
+	}
+	if again, _, err = run(t, n, engine.Limits{}, odd...); err != nil || len(again.Changes()) != 0 {
+		t.Errorf("again: %v, %d changes", err, len(again.Changes()))
+	}
+	if err := second.PutBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := pass.PutBack(t.Context()); err != nil {
 		t.Fatal(err)
 	}

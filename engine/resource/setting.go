@@ -96,7 +96,7 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // SettingText is value as ALTER SYSTEM writes it: a list of names with quotes where they need some.
 func SettingText(name, value string) string {
-	if value == "" || !slices.Contains(settingLists, strings.ToLower(name)) {
+	if !slices.Contains(settingLists, strings.ToLower(name)) {
 		return value
 	}
 	items := SettingItems(name, value)
