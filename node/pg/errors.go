@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -135,7 +136,7 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 	var host x509.HostnameError
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
-	var long *pgproto3.ExceededMaxBodyLenErr
+	var large *pgproto3.ExceededMaxBodyLenErr
 	text := err.Error()
 	switch {
 	case errors.As(err, &dns):
@@ -148,16 +149,19 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 		e.Hint = "sslrootcert names the file with who has signed it"
 	case errors.As(err, &alert), errors.As(err, &record):
 		e.Cause = "and this machine found no way to speak TLS: " + lastOf(text)
-	case strings.Contains(text, "server refused TLS connection"):
-		e.Cause = "has no TLS, and the DSN asks for it"
-		e.Hint = "sslmode=prefer takes what there is"
-	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
-		e.Cause = "did not answer in time"
-	case errors.As(err, &long) && long.ActualBodyLen > longestMessage:
+	case errors.As(err, &large) && large.ActualBodyLen > longestMessage:
 		e.Cause = fmt.Sprintf("is no Postgres: what answers at %s says something else", s.where())
 		e.Hint = "it may be another port, or a proxy that stands between"
-	case errors.As(err, &long):
-		e.Cause = fmt.Sprintf("has an answer of %d bytes, and %d are taken", long.ActualBodyLen, long.MaxExpectedBodyLen)
+	case errors.As(err, &large):
+		e.Code, e.Cause = engine.Invalid, fmt.Sprintf("has an answer of which one row or value alone is of %d MB, and at most %d are taken", large.ActualBodyLen>>20, maxMessage>>20)
+		e.Hint = "have the server count or choose: limit, where, group by"
+	case strings.Contains(text, "server refused TLS connection") && s.wantsTLS():
+		e.Cause = "has no TLS, and the DSN asks for it"
+		e.Hint = "sslmode=prefer takes what there is"
+	case strings.Contains(text, "ValidateConnect failed"):
+		e.Cause = "is none that the DSN wants by its target_session_attrs: " + lastOf(text)
+	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
+		e.Cause = "did not answer in time"
 	case errors.As(err, &call):
 		e.Cause = fmt.Sprintf("cannot be reached at %s: %v", s.where(), call.Err)
 	case errors.As(err, &op):
@@ -165,6 +169,11 @@ func (s *Server) sayNetwork(e *engine.Error, err error) {
 	default:
 		e.Cause = "is lost: " + lastOf(text)
 	}
+}
+
+// wantsTLS reports whether the DSN is for a connection with TLS only.
+func (s *Server) wantsTLS() bool {
+	return s.config.TLSConfig != nil && !slices.ContainsFunc(s.config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
 }
 
 // certificateWords is what the one that there is of these says.
@@ -178,9 +187,10 @@ func certificateWords(unknown x509.UnknownAuthorityError, invalid x509.Certifica
 	return cert.Err.Error()
 }
 
-// lastOf is the end of a chain of errors: what the one that met it says.
+// lastOf is the end of a chain of errors: what the one that met it says, of the last attempt where there were several.
 func lastOf(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	line := lines[len(lines)-1]
 	if i := strings.LastIndex(line, ": "); i >= 0 {
 		return line[i+2:]
 	}

@@ -121,6 +121,8 @@ func TestRefusals(t *testing.T) {
 	fails(t, p.TCP("user=other"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry for host "127.0.0.1", user "other"`)
 	fails(t, p.TCP("user=tls"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry .*no encryption\n.*sslmode=require`)
 	fails(t, p.TCP("user=tls sslmode=require"), engine.Unreachable, `has no TLS, and the DSN asks for it`)
+	write(password)
+	fails(t, strings.Replace(p.TCP("user=app target_session_attrs=standby"), "sslmode=disable", "", 1), engine.Unreachable, `is none that the DSN wants by its target_session_attrs: server is not in hot standby mode`)
 	fails(t, fmt.Sprintf("host=127.0.0.1 port=%d user=a", freePort(t)), engine.Unreachable, `cannot be reached at 127.0.0.1:\d+: connection refused`)
 	fails(t, "host=/nowhere user=a", engine.Unreachable, `cannot be reached at /nowhere/.s.PGSQL.5432: no such file or directory`)
 	fails(t, "host=no-such-name.invalid user=a", engine.Unreachable, `cannot be found: there is no address of no-such-name.invalid`)

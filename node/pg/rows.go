@@ -172,8 +172,8 @@ var looking = []string{
 }
 
 // onlyLooks is an error where a query calls a function of the server's own, or of an
-// extension in C, that may do something: no transaction keeps it from that. One that is
-// written in SQL or PL/pgSQL can do nothing but what the transaction lets it.
+// extension in C or another language that is not trusted, that may do something: no transaction keeps it from
+// that. One that is written in SQL or PL/pgSQL writes nothing that the transaction does not let it; what it calls is the business of whoever made it.
 func (s *Server) onlyLooks(ctx context.Context, c *pgconn.PgConn, query string) error {
 	if strings.Contains(strings.ToLower(query), `u&"`) {
 		return engine.Invalid.Errorf(`a query cannot have names written as U&"…": what they mean cannot be told`)
@@ -193,7 +193,7 @@ func (s *Server) onlyLooks(ctx context.Context, c *pgconn.PgConn, query string) 
 	var acts []string
 	err = ask(ctx, c, &acts, `
 select coalesce(json_agg(distinct p.proname), '[]') from pg_proc p join pg_language l on l.oid = p.prolang
-where p.provolatile = 'v' and l.lanname in ('internal', 'c')
+where p.provolatile = 'v' and not l.lanpltrusted
   and p.proname in (select json_array_elements_text($1::json))
   and not exists (select from json_array_elements_text($2::json) k where starts_with(p.proname, k))`, string(b), lookingJSON)
 	if err != nil || len(acts) == 0 {

@@ -49,13 +49,16 @@ func TestQueryOnlyLooks(t *testing.T) {
 	p := shared(t)
 	s := open(t, p.DSN(""))
 	do(t, client(t, p.DSN("")), `create table kept(a int); insert into kept values (1);
-		create function writes() returns int language plpgsql as $$ begin delete from kept; return 1; end $$`)
+		create function writes() returns int language plpgsql as $$ begin delete from kept; return 1; end $$;
+		create language untrusted handler plpgsql_call_handler;
+		create function anything() returns int language untrusted as $$ begin return 1; end $$`)
 	for sql, words := range map[string]string{
 		"delete from kept": "does not understand that: syntax error",
 		"with x as (delete from kept returning 1) select * from x":       "DECLARE CURSOR must not contain data-modifying statements",
 		"select 1; delete from kept":                                     "cannot insert multiple commands",
 		"select writes()":                                                "is only looked at here: cannot execute DELETE in a read-only transaction",
 		"select pg_terminate_backend(1)":                                 "names pg_terminate_backend, which may do more than look",
+		"select anything()":                                              "names anything, which may do more than look",
 		`select "pg_reload_conf"()`:                                      "names pg_reload_conf",
 		"select PG_Cancel_Backend /* x */ (1)":                           "names pg_cancel_backend",
 		`select U&"\0070g_reload_conf"()`:                                `names written as U&`,
@@ -66,9 +69,10 @@ func TestQueryOnlyLooks(t *testing.T) {
 		"select * from kept for update":                                  "is only looked at here: .*read-only",
 		"select * from generate_series(1, 1001)":                         "more than 1000 rows or 1024 kB",
 		"select repeat('x', 1000000) from generate_series(1, 3)":         "more than 1000 rows or 1024 kB",
-		"select 1 / 0":   "division by zero",
-		"select $1::int": "bind message supplies 0 parameters",
-		"":               "syntax error",
+		"select repeat('x', 100000000)":                                  "of 95 MB, and at most 64 are taken",
+		"select 1 / 0":                                                   "division by zero",
+		"select $1::int":                                                 "bind message supplies 0 parameters",
+		"":                                                               "syntax error",
 	} {
 		_, err := query(t, s, sql)
 		judge(t, err, engine.Invalid, words)
