@@ -242,6 +242,18 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 			}
 		}
 	}
+	// A runbook that says the password itself is no run either.
+	for _, said := range []string{`"host=db-1 password=hunter2"`, `'postgres://app:hunter2@db-1/x'`} {
+		book := "\"\"\"Look.\"\"\"\nrunbook()\ndef run(node, p):\n    pass\ndef gate(fleet, p):\n    pg.connect(" + said + ").connections()\n"
+		if err := os.WriteFile(filepath.Join(r.dir, "says.star"), []byte(book), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := r.command("run", "says.star", "-i", "lab", "-n", "all", "--yes", "--plain")
+		out, _ := cmd.CombinedOutput()
+		if !strings.Contains(string(out), "says.star:6: the runbook has a password in it") || engine.Code(cmd.ProcessState.ExitCode()) != engine.Invalid || strings.Contains(string(out), secret) {
+			t.Errorf("%s: exit %d\n%s", said, cmd.ProcessState.ExitCode(), out)
+		}
+	}
 	kept, err := os.ReadFile(filepath.Join(r.dir, "state", "runbook", "journal.db"))
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"runbook/builtins"
 	"runbook/engine"
 	"runbook/engine/journal"
-	"runbook/engine/resource"
 	"runbook/engine/rollout"
 	"runbook/engine/script"
 	"runbook/node/sim"
@@ -55,13 +54,8 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range params { // also where the script is none that would look at it
-		if resource.HasPassword(value) {
-			return nil, &engine.Error{
-				Code: engine.Invalid, Cause: fmt.Sprintf("parameter %s has a password in it, which plans and journals would keep", name),
-				Hint: "leave it out; of a Postgres it belongs in ~/.pgpass, or in a service of ~/.pg_service.conf",
-			}
-		}
+	if err := noPasswords(params); err != nil { // also where the script is none that would look at it
+		return nil, err
 	}
 	program, err := script.Start(ctx, script.Config{Ops: builtins.Operations, Limits: limits}, src)
 	if err != nil {
@@ -69,6 +63,10 @@ func open(ctx context.Context, src engine.Source, params map[string]string, f fl
 	}
 	if err := program.Bind(params); err != nil {
 		program.Close() //nolint:errcheck // what was wrong is said already
+		return nil, err
+	}
+	if err := noPasswordsIn(program.Source()); err != nil {
+		program.Close() //nolint:errcheck // as above
 		return nil, err
 	}
 	s, err := openProgram(ctx, program, f, emit)
