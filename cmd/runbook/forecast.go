@@ -10,6 +10,7 @@ import (
 	"runbook/engine/forecast"
 	"runbook/engine/resource"
 	"runbook/engine/rollout"
+	"runbook/node/pg"
 )
 
 // foretell adds to the plan what it does to the Postgres servers that the runbook's hooks look
@@ -37,7 +38,7 @@ func (s *session) foretell(ctx context.Context, p *engine.Plan) *engine.Error {
 		}
 	}
 	var refused *engine.Error
-	for _, f := range forecast.Of(wavesOf(p), forecast.Pace{Bake: time.Duration(p.Header.Rollout.Bake)}, servers) {
+	for _, f := range forecast.Of(wavesOf(p), forecast.Pace{Bake: time.Duration(p.Header.Rollout.Bake), Limit: s.run.Limits().Duration()}, servers) {
 		p.Forecast = append(p.Forecast, f.String())
 		if refused == nil {
 			refused = f.Refusal()
@@ -104,8 +105,14 @@ func (s *session) server(ctx context.Context, name, server string) (out forecast
 		}
 		return v.Value
 	}
-	port, _ := strconv.ParseUint(setting("port"), 10, 16)
-	out = forecast.Server{Name: server, Port: uint16(port), Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
+	ports, err := pg.Ports(server)
+	if err != nil {
+		return out, "", err
+	}
+	if own, err := strconv.ParseUint(setting("port"), 10, 16); err == nil {
+		ports = append(ports, uint16(own))
+	}
+	out = forecast.Server{Name: server, Ports: ports, Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
 	for _, b := range resource.All[resource.Backend](state) {
 		if b.Type == resource.ClientBackend {
 			out.Used++

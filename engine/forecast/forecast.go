@@ -25,7 +25,7 @@ import (
 // Server is what a Postgres server has to give when the plan is made.
 type Server struct {
 	Name     string             // as the runbook calls it
-	Port     uint16             // that it listens on
+	Ports    []uint16           // that it listens on, and under which it is reached
 	Capacity int                // connections that are not reserved
 	Used     int                // of these
 	Clients  map[netip.Addr]int // its sessions, by the address that they come from
@@ -49,6 +49,7 @@ type Forecast struct {
 	pace  Pace
 	cuts  []cut // by wave
 	most  cut   // of one node
+	other int   // sessions that are cut, to one of its ports, and from addresses that it does not see
 }
 
 // Pace is how things follow each other.
@@ -56,6 +57,7 @@ type Pace struct {
 	Bake   time.Duration // from the end of a wave to the next
 	Outage time.Duration // how long a node is cut off whose address comes back
 	Return time.Duration // how long clients take at the least until they are back, with other sessions
+	Limit  time.Duration // how long the whole may take; 0: not known
 }
 
 // cut is how many sessions are cut: of nodes whose addresses are gone after that, and of nodes to which they come back.
@@ -72,8 +74,9 @@ func Of(waves []Wave, pace Pace, servers []Server) []Forecast {
 		f := Forecast{Server: s, pace: pace, cuts: make([]cut, len(waves))}
 		for w, nodes := range waves {
 			for _, n := range nodes {
-				c := s.cutBy(n)
+				c, other := s.cutBy(n)
 				f.cuts[w] = f.cuts[w].plus(c)
+				f.other += other
 				if c.total() > f.most.total() {
 					f.most = c
 				}
@@ -89,15 +92,29 @@ func Of(waves []Wave, pace Pace, servers []Server) []Forecast {
 	return out
 }
 
-// cutBy is how many sessions to s a plan cuts. One that is cut by two changes is cut once.
-func (s Server) cutBy(p *engine.NodePlan) (out cut) {
+// leadsTo reports whether a session may be one to s. Of those of a node that has very many, some are
+// told by its own address alone.
+func (s Server) leadsTo(k engine.Cut) bool {
+	return !k.Stalls && k.Port == 0 && (slices.Contains(s.Ports, k.Peer.Port()) || !k.Peer.IsValid() && k.Local.IsValid())
+}
+
+// cutBy is how many sessions to s a plan cuts. One that is cut by two changes is cut once. other are those
+// to such a port from addresses that the server does not see.
+func (s Server) cutBy(p *engine.NodePlan) (out cut, other int) {
 	lost := map[netip.Addr]cut{} // by the address of the node
 	changes := p.Changes()
 	for i, c := range changes {
 		at := map[netip.Addr]cut{}
+		unseen := 0
 		for _, k := range c.Edit.Cuts {
 			local := k.Local.Unmap()
-			if k.Stalls || k.Port != 0 || k.Peer.Port() != s.Port || s.Clients[local] == 0 {
+			if !s.leadsTo(k) {
+				continue
+			}
+			if s.Clients[local] == 0 {
+				if k.Peer.IsValid() {
+					unseen += k.Count
+				}
 				continue
 			}
 			if comesBack(k.Dev, changes[i+1:]) {
@@ -106,6 +123,7 @@ func (s Server) cutBy(p *engine.NodePlan) (out cut) {
 				at[local] = at[local].plus(cut{gone: k.Count})
 			}
 		}
+		other = max(other, unseen)
 		for local, c := range at {
 			if c.total() > lost[local].total() {
 				lost[local] = c
@@ -118,7 +136,7 @@ func (s Server) cutBy(p *engine.NodePlan) (out cut) {
 		c.gone = min(c.gone, s.Clients[local])
 		out = out.plus(c)
 	}
-	return out
+	return out, other
 }
 
 // comesBack reports whether one of changes takes the link dev up.
@@ -203,7 +221,11 @@ func (f Forecast) advice() string {
 	}
 	switch bake, fits := f.leastBake(); {
 	case fits:
-		out = append(out, fmt.Sprintf("bake = %q lets the dead ones go first", round(bake)))
+		advice := fmt.Sprintf("bake = %q lets the dead ones go first", round(bake))
+		if whole := bake * time.Duration(len(f.cuts)-1); f.pace.Limit > 0 && whole > f.pace.Limit {
+			advice += fmt.Sprintf(", and takes longer than the limit duration = %s: %s in all for %d waves", f.pace.Limit, round(whole), len(f.cuts))
+		}
+		out = append(out, advice)
 	case f.most.total() > free:
 		out = append(out, fmt.Sprintf("one node alone has %d sessions there, and %d connections are free", f.most.total(), max(free, 0)))
 	case most > free:
@@ -243,9 +265,12 @@ func round(d time.Duration) string {
 
 // String is the forecast in one line.
 func (f Forecast) String() string {
-	worst := f.Worst()
-	if worst.Wave == 0 {
-		return fmt.Sprintf("%s: %d of %d connections used; no session there is cut", f.Name, f.Used, f.Capacity)
+	out := fmt.Sprintf("%s: %d of %d connections used; no session there is cut", f.Name, f.Used, f.Capacity)
+	if worst := f.Worst(); worst.Wave > 0 {
+		out = fmt.Sprintf("%s: %d of %d connections used; at most %d in wave %d, for a backend whose session is cut lives on for %s", f.Name, f.Used, f.Capacity, worst.Total, worst.Wave, f.life())
 	}
-	return fmt.Sprintf("%s: %d of %d connections used; at most %d in wave %d, for a backend whose session is cut lives on for %s", f.Name, f.Used, f.Capacity, worst.Total, worst.Wave, f.life())
+	if f.other > 0 {
+		out += fmt.Sprintf("; not counted are %d that are cut and lead to such a port from addresses that it does not see: another server's, or by a NAT or a pooler", f.other)
+	}
+	return out
 }

@@ -75,7 +75,7 @@ func TestForecast(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			waves, clients := fleet(tt.waves, tt.sessions, tt.up)
-			f := Of(waves, Pace{Bake: tt.bake}, []Server{{Name: "main", Port: 5432, Capacity: tt.capacity, Used: tt.used, Clients: clients, Dead: tt.life}})[0]
+			f := Of(waves, Pace{Bake: tt.bake}, []Server{{Name: "main", Ports: []uint16{5432}, Capacity: tt.capacity, Used: tt.used, Clients: clients, Dead: tt.life}})[0]
 			var got []int
 			for _, p := range f.Peaks {
 				got = append(got, p.Total)
@@ -103,15 +103,62 @@ func TestOnlyWhatTheServerSees(t *testing.T) {
 	waves, clients := fleet([]int{2}, 10, true)
 	delete(clients, client(2))
 	clients[client(1)] = 4
-	f := Of(waves, Pace{}, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}})[0]
+	f := Of(waves, Pace{}, []Server{{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 4, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}})[0]
 	if worst := f.Worst(); worst.Total != 8 || worst.Cut != 4 {
 		t.Errorf("%+v", worst)
 	}
 	again := down(1, 3, true)
 	again.Steps = append(again.Steps, again.Steps...)
-	f = Of([]Wave{{again}}, Pace{}, []Server{{Name: "main", Port: 5432, Capacity: 100, Used: 4, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}})[0]
+	f = Of([]Wave{{again}}, Pace{}, []Server{{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 4, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}})[0]
 	if worst := f.Worst(); worst.Cut != 3 {
 		t.Errorf("cut twice: %+v", worst)
+	}
+}
+
+// Sessions that come by another port than the server's own are its too, and those of which a node with very many
+// tells no peers may be; of those from addresses that it does not see it says that they are not counted.
+func TestWhatMayLeadThere(t *testing.T) {
+	clients := map[netip.Addr]int{client(1): 10}
+	server := Server{Name: "main", Ports: []uint16{5432, 6543}, Capacity: 100, Used: 10, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}
+	plan := func(local int, peer string, port uint16) *engine.NodePlan {
+		k := engine.Cut{Sessions: resource.Sessions{Local: client(local), Dev: "eth1", Port: port, Count: 40}}
+		if peer != "" {
+			k.Peer = netip.MustParseAddrPort(peer)
+		}
+		before, after := resource.Link{Name: "eth1", Up: true}, resource.Link{Name: "eth1"}
+		return &engine.NodePlan{Node: "web", Steps: []engine.PlannedChange{{Edit: engine.Edit{Before: resource.Of(before), After: resource.Of(after), Want: resource.Of(after), Cuts: []engine.Cut{k}}}}}
+	}
+	for name, c := range map[string]struct {
+		plan *engine.NodePlan
+		cut  int
+		says string
+	}{
+		"its own port":                 {plan(1, "10.98.0.20:5432", 0), 10, "at most 20 in wave 1"},
+		"the port of the DSN":          {plan(1, "10.98.0.20:6543", 0), 10, "at most 20 in wave 1"},
+		"another port":                 {plan(1, "10.98.0.20:80", 0), 0, "no session there is cut"},
+		"no peers are told":            {plan(1, "", 0), 10, "at most 20 in wave 1"},
+		"the node is a server":         {plan(1, "10.98.0.20:0", 5432), 0, "no session there is cut"},
+		"an address behind NAT":        {plan(2, "10.98.0.20:5432", 0), 0, "not counted are 40 that are cut"},
+		"no peers, and no such client": {plan(2, "", 0), 0, "no session there is cut"},
+	} {
+		f := Of([]Wave{{c.plan}}, Pace{}, []Server{server})[0]
+		if said := f.String(); f.Worst().Cut != c.cut || !strings.Contains(said, c.says) || strings.Contains(said, "not counted") != strings.Contains(c.says, "not counted") {
+			t.Errorf("%s: %d cut, want %d: %s", name, f.Worst().Cut, c.cut, said)
+		}
+	}
+}
+
+// Advice that the run's own limit does not allow says so.
+func TestAdviceWithinTheLimit(t *testing.T) {
+	waves, clients := fleet([]int{1, 1}, 10, true)
+	s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 35, Used: 20, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}
+	for limit, want := range map[time.Duration]string{
+		30 * time.Minute: `bake = "1h0m0s" lets the dead ones go first, and takes longer than the limit duration = 30m0s: 1h0m0s in all for 2 waves`,
+		3 * time.Hour:    `bake = "1h0m0s" lets the dead ones go first`,
+	} {
+		if e := Of(waves, Pace{Limit: limit}, []Server{s})[0].Refusal(); e == nil || e.Hint != want {
+			t.Errorf("limit %s: %v, want %s", limit, e, want)
+		}
 	}
 }
 
@@ -128,7 +175,7 @@ func TestLifeAfterAnOutage(t *testing.T) {
 // Clients of nodes that are cut off for a while are not back before: by then the dead may be gone.
 func TestPace(t *testing.T) {
 	waves, clients := fleet([]int{1, 1}, 10, true)
-	s := Server{Name: "main", Port: 5432, Capacity: 100, Used: 20, Clients: clients, Dead: Life{Gone: 11 * time.Second, Idle: 5 * time.Second, Interval: 2 * time.Second}}
+	s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 20, Clients: clients, Dead: Life{Gone: 11 * time.Second, Idle: 5 * time.Second, Interval: 2 * time.Second}}
 	for pace, want := range map[Pace]int{
 		{}:                        40, // both are dead when both are back
 		{Outage: 2 * time.Second}: 40, // the first one's for 4 s

@@ -57,7 +57,7 @@ func TestForecastAgainstFact(t *testing.T) {
 func foretell(s Scenario) int {
 	settings := func(name string) string { return s.Habits.Settings[name] }
 	server := forecast.Server{
-		Name: "lab", Port: port, Capacity: math.MaxInt, Used: s.Nodes * s.Habits.Pool,
+		Name: "lab", Ports: []uint16{port}, Capacity: math.MaxInt, Used: s.Nodes * s.Habits.Pool,
 		Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(settings),
 	}
 	var waves []forecast.Wave

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,20 @@ func Through(n engine.Node) Dial {
 		return d.Dial
 	}
 	return func(context.Context, string, string) (net.Conn, error) { return nil, engine.NotDialing("") }
+}
+
+// Ports are those at which the DSN server has its server reached, which another may stand before.
+func Ports(server string) ([]uint16, error) {
+	config, err := configOf(server, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := []uint16{config.Port}
+	for _, f := range config.Fallbacks {
+		out = append(out, f.Port)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // configOf reads the DSN server. No error shows anything of it but the words that it

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,9 @@ func TestDSNs(t *testing.T) {
 		if _, err := Open(dsn, nil); err != nil {
 			t.Errorf("%s: %v", dsn, err)
 		}
+	}
+	if ports, err := Ports("host=db-1,db-2 port=6543,5432 user=a"); err != nil || !slices.Equal(ports, []uint16{5432, 6543}) {
+		t.Errorf("%v, %v", ports, err)
 	}
 	s, err := Open("service=main", nil)
 	if err != nil || s.config.Password != password || s.config.Host != "db-1" {
