@@ -45,5 +45,12 @@ func (r reachedVia) Lost() bool {
 	return can && l.Lost()
 }
 
+// Release implements [engine.Holder].
+func (r reachedVia) Release() {
+	if h, can := r.Node.(engine.Holder); can {
+		h.Release()
+	}
+}
+
 // Close implements [engine.Node].
 func (r reachedVia) Close() error { return errors.Join(r.Node.Close(), r.via.Close()) }

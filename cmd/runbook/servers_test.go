@@ -175,6 +175,32 @@ func TestServers(t *testing.T) {
 			t.Errorf("%v: %s settings are left\n%s", err, sql(keepalives), out)
 		}
 	})
+	t.Run("two runs", func(t *testing.T) {
+		other := strings.ReplaceAll(serverBook[:strings.Index(serverBook, "    tries = []")], "keepalives_idle", "keepalives_interval")
+		other = strings.Replace(other, "def before", "def run(node, p):\n    pass\n\ndef before", 1)
+		if err := os.WriteFile(filepath.Join(r.dir, "other.star"), []byte(other), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.everywhere(t, tell)
+		g := r.begin(t, append(args, "tries=6000")...)
+		g.until(t, "it asks about the server", func(e engine.Event) bool { return e.Kind == engine.EventQuestion && e.Node == target })
+		r.everywhere(t, untell)
+		if _, err := g.in.Write([]byte("y\n")); err != nil {
+			t.Fatal(err)
+		}
+		g.until(t, "the first setting is there", func(e engine.Event) bool { return e.Kind == engine.EventChange && e.Node == target })
+		second := []string{"run", "other.star", "server=" + dsn, "-i", "lab", "-n", "node-1", "--yes", "--plain"}
+		if out, err := r.command(second...).CombinedOutput(); err == nil || !strings.Contains(string(out), "another run works on Postgres ") || sql(keepalives) != "1" {
+			t.Errorf("the second: %v, %s settings\n%s", err, sql(keepalives), out)
+		}
+		g.Process.Kill()
+		<-g.ended
+		if out, err := r.command(second...).CombinedOutput(); err != nil || sql(keepalives) != "2" {
+			t.Errorf("after the first: %v, %s settings\n%s", err, sql(keepalives), out)
+		}
+		sql("alter system reset all")
+		sql("select pg_reload_conf()")
+	})
 	t.Run("a question", func(t *testing.T) {
 		g := r.begin(t, args...)
 		g.until(t, "it asks about the server", func(e engine.Event) bool { return e.Kind == engine.EventQuestion && e.Node == target })

@@ -21,6 +21,11 @@ func (s *Server) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 		return nil, err
 	}
 	defer give()
+	if len(e.Want) > 0 {
+		if err := s.hold(ctx, e.Run); err != nil {
+			return nil, err
+		}
+	}
 	if e.Before != nil || len(e.Want) == 0 {
 		found, err := s.read(ctx, e.Query)
 		if err != nil {

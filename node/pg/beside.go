@@ -3,7 +3,9 @@ package pg
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 
 	"runbook/engine"
@@ -252,6 +254,12 @@ func (b *beside) Lost() bool {
 
 // Release implements [engine.Holder].
 func (b *beside) Release() {
+	b.mu.Lock()
+	servers := slices.Collect(maps.Values(b.servers))
+	b.mu.Unlock()
+	for _, s := range servers {
+		s.Release()
+	}
 	if n, can := b.node.(engine.Holder); can {
 		n.Release()
 	}

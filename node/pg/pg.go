@@ -15,6 +15,7 @@
 //	apply.go     comparing, changing, reading back
 //	setting.go   ALTER SYSTEM
 //	terminate.go ending sessions
+//	hold.go      one run at a time
 //	console.go   a pgbouncer, by its console
 //	beside.go    servers beside a machine
 //	errors.go    what goes wrong, in our words
@@ -54,9 +55,13 @@ type Server struct {
 	turn chan struct{}  // holds one token; whoever has it may use what is below
 	conn *pgconn.PgConn // nil: there is none
 	is   identity       // of what conn leads to
+	held *pgconn.PgConn // that has the server for a run: see hold.go
 }
 
-var _ engine.Node = (*Server)(nil)
+var (
+	_ engine.Node   = (*Server)(nil)
+	_ engine.Holder = (*Server)(nil)
+)
 
 // identity is what was found out about a server when it was connected to.
 type identity struct {

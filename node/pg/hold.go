@@ -1,0 +1,98 @@
+package pg
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"runbook/engine"
+)
+
+// This file keeps other runs off a server while one changes it: advisory locks of the connection that is kept, which the
+// server gives up with it. One is that of whoever changes the server; another, beside it, says which run that is, for one
+// run may reach a server through several nodes. They are a database's: runs that reach a server by two of them do not see
+// each other. Through a pooler nothing is held, for it would hand the connection to others.
+
+// holding is the first key of these locks: "rbk" in ASCII.
+const holding = 0x72626b
+
+// holder is who changes a server.
+type holder struct {
+	PID  int       `json:"pid"`
+	User string    `json:"user"`
+	From time.Time `json:"since"`
+	Same bool      `json:"same"` // it is the run that asks
+}
+
+// holderSQL is whoever has the first lock, and whether it has that of the run $1 beside.
+const holderSQL = `
+select coalesce((select json_build_object('pid', a.pid, 'user', a.usename, 'since', to_json(a.backend_start),
+  'same', exists (select from pg_locks r where r.pid = l.pid and r.database = l.database and r.locktype = 'advisory'
+    and r.classid = l.classid and r.objid = $1::oid and r.objsubid = 2))
+from pg_locks l join pg_stat_activity a on a.pid = l.pid join pg_database d on d.oid = l.database
+where d.datname = current_database() and l.locktype = 'advisory' and l.classid = $2::oid and l.objid = 0
+  and l.objsubid = 2 and l.granted limit 1), 'null')`
+
+// hold has the server for run until release, or says who has it. Once it has, it costs nothing.
+func (s *Server) hold(ctx context.Context, run string) error {
+	if run == "" {
+		return nil
+	}
+	return s.use(ctx, true, func(c *pgconn.PgConn) error {
+		if s.is.console || s.is.pooler || s.held == c {
+			return nil
+		}
+		h := fnv.New32a()
+		h.Write([]byte(run)) //nolint:errcheck // it returns none
+		mine := max(h.Sum32()&0x7fffffff, 1)
+		for range 2 { // whoever had it may have gone before it was asked for
+			var got bool
+			if err := ask(ctx, c, &got, fmt.Sprintf("select to_json(pg_try_advisory_lock(%d, 0))", holding)); err != nil {
+				return err
+			}
+			if got {
+				s.held = c
+				_, err := c.Exec(ctx, fmt.Sprintf("select pg_try_advisory_lock_shared(%d, %d)", holding, mine)).ReadAll()
+				return err
+			}
+			var other *holder
+			if err := ask(ctx, c, &other, holderSQL, strconv.Itoa(int(mine)), strconv.Itoa(holding)); err != nil {
+				return err
+			}
+			switch {
+			case other != nil && other.Same:
+				return nil
+			case other != nil:
+				return &engine.Error{
+					Code: engine.Unreachable, Left: engine.NothingChanged,
+					Cause: fmt.Sprintf("another run works on Postgres %s, as %s, by session %d, which began at %s", s.name, other.User, other.PID, other.From.UTC().Format(time.DateTime)),
+					Hint:  "wait until it is through with it; where it is none any more, that session can be ended",
+				}
+			}
+		}
+		return engine.Unreachable.Errorf("another run works on Postgres %s", s.name)
+	})
+}
+
+// Release implements [engine.Holder].
+func (s *Server) Release() { go s.release() }
+
+// release lets other runs on, when whoever uses the connection is through with it.
+func (s *Server) release() {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.held == nil || s.held != s.conn || s.held.IsClosed() {
+		s.held = nil
+		return
+	}
+	s.held = nil
+	ctx, cancel := context.WithTimeout(context.Background(), lockWithin)
+	defer cancel()
+	if _, err := s.conn.Exec(ctx, "select pg_advisory_unlock_all()").ReadAll(); err != nil {
+		s.conn.Close(ctx) //nolint:errcheck // with it they are given up too
+	}
+}
