@@ -20,6 +20,9 @@ import (
 // RequireVar is the environment variable that makes a missing need a failure.
 const RequireVar = "RUNBOOK_REQUIRE_INTEGRATION"
 
+// PostgresVar is the environment variable that names the folder of the programs of the Postgres to test with.
+const PostgresVar = "RUNBOOK_TEST_POSTGRES"
+
 // Need ends the test unless every one of needs is met: "root" for the user,
 // "postgres" for a server that StartPostgres can start, any other word for a program (see [Path]).
 func Need(t testing.TB, needs ...string) {
@@ -57,9 +60,13 @@ func missing(need string) error {
 	return err
 }
 
-// PostgresBin is the folder of Postgres's programs: where Debian puts them, which is in nobody's
-// PATH, or where initdb is found.
+// PostgresBin is the folder of Postgres's programs: the one named by [PostgresVar], or where Debian puts
+// them, which is in nobody's PATH, or where initdb is found.
 func PostgresBin() (string, error) {
+	if dir := os.Getenv(PostgresVar); dir != "" {
+		_, err := exec.LookPath(filepath.Join(dir, "initdb"))
+		return dir, err
+	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	slices.SortFunc(found, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }) // 9.6 before 15
 	if len(found) > 0 {

@@ -72,7 +72,7 @@ func (p *Postgres) make(settings []string) error {
 			return err
 		}
 	}
-	cmd := p.command("initdb", "-D", p.Dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	cmd := p.command("initdb", "-D", p.Dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
@@ -188,6 +188,16 @@ func (p *Postgres) DSN(more string) string {
 // these do not, for a server without it ends a connection that tries.
 func (p *Postgres) TCP(more string) string {
 	return strings.TrimSpace(fmt.Sprintf("host=127.0.0.1 port=%d dbname=postgres user=postgres sslmode=disable %s", p.Port, more))
+}
+
+// Version is its major version, as 15.
+func (p *Postgres) Version() int {
+	b, err := os.ReadFile(filepath.Join(p.Dir, "PG_VERSION"))
+	if err != nil {
+		return 0
+	}
+	v, _ := strconv.Atoi(strings.TrimSpace(string(b))) // initdb has written it
+	return v
 }
 
 // Halt ends it at once, as a crash does, and keeps its folder.

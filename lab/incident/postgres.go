@@ -182,7 +182,7 @@ func connection(host, user string, settings map[string]string) (*pgx.ConnConfig,
 
 // backends reads which connections the server has.
 func (s *server) backends(ctx context.Context) ([]backend, error) {
-	rows, err := s.conn.Query(ctx, "select usename, application_name, host(client_addr), client_port from pg_stat_activity where backend_type = 'client backend'")
+	rows, err := s.conn.Query(ctx, "select coalesce(usename, ''), application_name, host(client_addr), client_port from pg_stat_activity where backend_type = 'client backend'")
 	if err != nil {
 		return nil, s.lost(ctx, err)
 	}

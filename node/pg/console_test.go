@@ -90,7 +90,11 @@ func TestThroughPooler(t *testing.T) {
 		t.Error(err)
 	}
 	c := client(t, shop) // which gets the same connection: there is but one
-	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_session_timeout", "default_transaction_read_only", "transaction_read_only"} {
+	names := []string{"statement_timeout", "lock_timeout", "default_transaction_read_only", "transaction_read_only"}
+	if p.Version() >= 14 {
+		names = append(names, "idle_session_timeout")
+	}
+	for _, name := range names {
 		r, err := c.Exec(t.Context(), "show "+name).ReadAll()
 		if err != nil || string(r[0].Rows[0][0]) != "0" && string(r[0].Rows[0][0]) != "off" {
 			t.Errorf("%s is left at %s: %v", name, r[0].Rows[0][0], err)

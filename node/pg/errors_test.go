@@ -108,7 +108,7 @@ func TestDSNs(t *testing.T) {
 
 // The server is called to account as it is: each of these is met by people every day.
 func TestRefusals(t *testing.T) {
-	p := own(t, "superuser_reserved_connections = 1", "max_connections = 4", "max_wal_senders = 0")
+	p := own(t, "superuser_reserved_connections = 1", "max_connections = 4", "max_wal_senders = 0", "password_encryption = 'scram-sha-256'")
 	admin := client(t, p.DSN(""))
 	do(t, admin, "create role app login password '"+password+"'; create role nologin")
 	hba := filepath.Join(p.Dir, "pg_hba.conf")
@@ -123,7 +123,7 @@ func TestRefusals(t *testing.T) {
 	fails(t, p.DSN("dbname=nowhere"), engine.Unreachable, `Postgres .* has no database "nowhere"`)
 	fails(t, p.DSN("user=nobody"), engine.Unreachable, `does not take the password of role nobody`) // it does not tell who there is
 	fails(t, p.TCP("user=other"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry for host "127.0.0.1", user "other"`)
-	fails(t, p.TCP("user=tls"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry .*no encryption\n.*sslmode=require`)
+	fails(t, p.TCP("user=tls"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry .*(no encryption|SSL off)\n.*sslmode=require`)
 	fails(t, p.TCP("user=tls sslmode=require"), engine.Unreachable, `has no TLS, and the DSN asks for it`)
 	write(password)
 	fails(t, strings.Replace(p.TCP("user=app target_session_attrs=standby"), "sslmode=disable", "", 1), engine.Unreachable, `is none that the DSN wants by its target_session_attrs: server is not in hot standby mode`)
