@@ -69,6 +69,8 @@ func execute(args []string) (code engine.Code) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &engine.Error{Code: engine.Invalid, Cause: err.Error(), Hint: c.CommandPath() + " --help"}
 	})
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
 	if _, _, err := root.Find(args); err != nil { // an unknown verb
 		return fail(&engine.Error{Code: engine.Invalid, Cause: strings.TrimSpace(err.Error()), Hint: "runbook --help"})
 	}

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,17 +57,42 @@ func (f *runFlags) show(title []string, stop *stopper, do func(emit func(engine.
 	}
 	switch {
 	case f.format == "json":
-		return do(tui.JSONLines(os.Stdout))
+		out := &sink{to: os.Stdout}
+		return out.orElse(do(tui.JSONLines(out)))
 	case !f.plain && !f.unattended && tui.CanShow(os.Stdin, os.Stdout):
 		return f.onScreen(title, stop, do)
 	case !f.plain:
 		f.live = tui.LiveOn(os.Stdout)
 	}
 	if f.live == nil {
-		return do(tui.Lines(os.Stdout, tui.StyleOf(os.Stdout)))
+		out := &sink{to: os.Stdout}
+		return out.orElse(do(tui.Lines(out, tui.StyleOf(os.Stdout))))
 	}
 	defer f.live.Close()
 	return do(f.live.Tell)
+}
+
+// sink is an output that does not stop a run when it can take no more, such as on a disk that is full.
+type sink struct {
+	to  io.Writer
+	err error // the first; none where a reader has read enough and gone
+}
+
+// Write implements [io.Writer]. One goroutine at a time.
+func (w *sink) Write(b []byte) (int, error) {
+	n, err := w.to.Write(b)
+	if w.err == nil && !errors.Is(err, syscall.EPIPE) {
+		w.err = err
+	}
+	return n, err
+}
+
+// orElse is err, or else, where a run ended well, what was wrong with the output.
+func (w *sink) orElse(err error) error {
+	if err != nil || w.err == nil {
+		return err
+	}
+	return &engine.Error{Code: engine.Internal, Cause: fmt.Sprintf("all is done, and not all that was to be said of it could be written: %v", w.err), Hint: "runbook show tells of it"}
 }
 
 // onScreen shows the run on all of the terminal.
