@@ -103,7 +103,7 @@ func command(stop stopper) *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), undoCommand(stop), resumeCommand(stop), stopCommand(), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), versionCommand())
+	root.AddCommand(planCommand(stop), runCommand(stop), applyCommand(stop), undoCommand(stop), resumeCommand(stop), stopCommand(), runsCommand(), showCommand(), nodesCommand(stop), checkCommand(stop), fmtCommand(stop), testCommand(stop), snapshotCommand(stop), policyCommand(), labCommand(stop), docsCommand(), versionCommand())
 	return root
 }
 

@@ -159,7 +159,7 @@ func assign(dst reflect.Value, v starlark.Value, path string, depth int) error {
 			return assignText(dst, u, v, path)
 		}
 	}
-	mismatch := func() error { return fmt.Errorf("%s: want %s, got %s", path, want(dst.Type()), describe(v)) }
+	mismatch := func() error { return fmt.Errorf("%s: want %s, got %s", path, Want(dst.Type()), describe(v)) }
 	switch dst.Kind() {
 	case reflect.String:
 		s, ok := starlark.AsString(v)
@@ -210,7 +210,7 @@ func assignText(dst reflect.Value, u encoding.TextUnmarshaler, v starlark.Value,
 		}
 	}
 	if !ok {
-		return fmt.Errorf("%s: want %s, got %s", path, want(dst.Type()), describe(v))
+		return fmt.Errorf("%s: want %s, got %s", path, Want(dst.Type()), describe(v))
 	}
 	var err error
 	switch dst.Type() { // those that can be explained better than by their own errors
@@ -233,7 +233,7 @@ func assignText(dst reflect.Value, u encoding.TextUnmarshaler, v starlark.Value,
 func assignInt(dst reflect.Value, v starlark.Value, path string) error {
 	i, ok := v.(starlark.Int)
 	if !ok {
-		return fmt.Errorf("%s: want %s, got %s", path, want(dst.Type()), describe(v))
+		return fmt.Errorf("%s: want %s, got %s", path, Want(dst.Type()), describe(v))
 	}
 	if dst.CanInt() {
 		if n, exact := i.Int64(); exact && !dst.OverflowInt(n) {
@@ -256,7 +256,7 @@ func assignSlice(dst reflect.Value, v starlark.Value, path string, depth int) er
 	case *starlark.List, starlark.Tuple, *starlark.Set:
 		seq = v.(starlark.Iterable)
 	default:
-		return fmt.Errorf("%s: want %s, got %s", path, want(dst.Type()), describe(v))
+		return fmt.Errorf("%s: want %s, got %s", path, Want(dst.Type()), describe(v))
 	}
 	out := reflect.MakeSlice(dst.Type(), 0, starlark.Len(v))
 	for e := range starlark.Elements(seq) {
@@ -273,7 +273,7 @@ func assignSlice(dst reflect.Value, v starlark.Value, path string, depth int) er
 func assignMap(dst reflect.Value, v starlark.Value, path string, depth int) error {
 	m, ok := v.(starlark.IterableMapping)
 	if !ok || dst.Type().Key().Kind() != reflect.String {
-		return fmt.Errorf("%s: want %s, got %s", path, want(dst.Type()), describe(v))
+		return fmt.Errorf("%s: want %s, got %s", path, Want(dst.Type()), describe(v))
 	}
 	out := reflect.MakeMap(dst.Type())
 	for _, item := range m.Items() {
@@ -296,7 +296,7 @@ func assignMap(dst reflect.Value, v starlark.Value, path string, depth int) erro
 func assignStruct(dst reflect.Value, v starlark.Value, path string, depth int) error {
 	m, ok := v.(starlark.IterableMapping)
 	if !ok {
-		return fmt.Errorf("%s: want %s, got %s", path, want(dst.Type()), describe(v))
+		return fmt.Errorf("%s: want %s, got %s", path, Want(dst.Type()), describe(v))
 	}
 	b := newBinding(path, dst.Interface())
 	given := map[string]bool{}
@@ -322,8 +322,8 @@ func assignStruct(dst reflect.Value, v starlark.Value, path string, depth int) e
 	return nil
 }
 
-// want says what a field of type t takes.
-func want(t reflect.Type) string {
+// Want says what an argument of type t takes.
+func Want(t reflect.Type) string {
 	switch t {
 	case prefixType:
 		return wantPrefix
@@ -335,15 +335,17 @@ func want(t reflect.Type) string {
 	text := reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 	switch t.Kind() {
 	case reflect.Pointer:
-		return want(t.Elem())
+		return Want(t.Elem())
 	case reflect.Bool:
 		return "True or False"
+	case reflect.Interface:
+		return "a value"
 	case reflect.String:
 		return "a string"
 	case reflect.Float32, reflect.Float64:
 		return "a number"
 	case reflect.Slice:
-		return "a list, each " + want(t.Elem())
+		return "a list, each " + Want(t.Elem())
 	case reflect.Map, reflect.Struct:
 		if text {
 			return "a string"

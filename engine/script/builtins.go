@@ -62,7 +62,10 @@ func unmet(msg string) error {
 	return &scriptError{errorFrame{Code: engine.Unreachable, Cause: clean(msg)}}
 }
 
-// expect implements expect(cond, msg): it ends the script with msg unless cond.
+// expect implements expect(cond, msg): ends the script on this node, or the hook, with msg unless cond is true. A node on which
+// that happens has failed, and is put back; a gate that it ends is not passed.
+//
+//	expect(node.link.get("eth1").carrier, "eth1 has no carrier")
 func expect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var cond starlark.Value
 	var msg string
@@ -75,7 +78,9 @@ func expect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs
 	return starlark.None, nil
 }
 
-// observe implements observe(name, value): who watches the run sees how the value goes.
+// observe implements observe(name, value): in a hook, shows who watches the run how a number goes.
+//
+//	observe("free connections", pg.connect("service=main").connections().free)
 func observe(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var name string
 	var value starlark.Value
@@ -97,7 +102,7 @@ func observe(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwarg
 	return starlark.None, err
 }
 
-// fail implements fail(msg).
+// fail implements fail(msg): ends the script with msg, as expect(False, msg) does.
 func fail(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var msg string
 	if err := unpack("fail", args, kwargs, "msg", &msg); err != nil {
@@ -106,9 +111,12 @@ func fail(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs [
 	return nil, unmet(msg)
 }
 
-// attempt implements attempt(fn): it returns (what fn returns, None), or (None,
-// error) where the node refused. Every other error goes on: a script cannot
-// make light of a limit, a drift or a cancellation.
+// attempt implements attempt(fn): returns (what fn returns, None), or (None, error) where the node refused, with error's cause,
+// hint, kernel and errno. Every other error goes on: a script cannot make light of a limit, a drift or a cancellation.
+//
+//	_, error = attempt(lambda: node.link.set("eth1", mtu = 9000))
+//	if error:
+//	    print(error.cause)
 func attempt(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var fn starlark.Callable
 	if err := unpack("attempt", args, kwargs, "fn", &fn); err != nil {
@@ -136,9 +144,10 @@ func refusal(e *answerError) starlark.Value {
 	return r
 }
 
-// retry implements retry(times, delay, fn): it calls fn until it returns, at
-// most so many times, and waits for delay in between. It tries again where the
-// node refused or was not as expected.
+// retry implements retry(times, delay, fn): calls fn until it returns, at most so many times, and waits for delay in between.
+// It tries again where the node refused or was not as expected. In a prediction it does not wait.
+//
+//	retry(5, "2s", lambda: expect(node.link.get("eth1").carrier, "no carrier yet"))
 func retry(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var times int
 	var delay string
@@ -183,7 +192,7 @@ func mayPass(err error) bool {
 		errors.As(err, &script) && script.Code == engine.Unreachable
 }
 
-// makeStruct implements struct(name = value, …).
+// makeStruct implements struct(name = value, …): makes a value with these fields, which does not change.
 func makeStruct(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	if len(args) > 0 {
 		return nil, invalid("", "struct: name the fields: struct(a = 1)")

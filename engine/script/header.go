@@ -40,7 +40,15 @@ type (
 // tried, then, a minute later, all.
 var defaultRollout = engine.Rollout{Waves: []string{"1", "100%"}}
 
-// declare implements runbook(params = {…}, limits = limits(…), rollout = rollout(…)).
+// declare implements runbook(params = {…}, limits = limits(…), rollout = rollout(…)): declares what a runbook takes, what it may
+// do, and in which order. It is called once, at the top level of the main file, which also has these functions, of which run is needed:
+//
+//	def run(node, p):        # for each node; p has the parameters
+//	def before(fleet, p):    # once, before the first wave; it may change servers
+//	def gate(fleet, p):      # before each wave, while one bakes, and after the last
+//	def after(fleet, p):     # once, at the end; it may change servers
+//
+// A node has name, groups and vars, and what it can be asked; fleet.nodes are all of them, each with its state too.
 func (b *headerBuilder) declare(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var params *starlark.Dict
 	var limits, rollout starlark.Value
@@ -102,7 +110,10 @@ func namedParam(name, v starlark.Value) (engine.Param, error) {
 	return p, nil
 }
 
-// declareLimits implements limits(…). What it leaves out has its default.
+// declareLimits implements limits(…): says what a run may do at most. What it leaves out has its default; policies and --limit can
+// lower it further.
+//
+//	limits = limits(nodes = 200, changes_per_node = 2, duration = "10m")
 func declareLimits(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	if len(args) > 0 {
 		return nil, invalid("", "limits: name the arguments: limits(nodes = 200)")
@@ -146,7 +157,13 @@ func bound(info engine.LimitInfo, v starlark.Value) (int64, error) {
 	return info.Parse(s)
 }
 
-// declareRollout implements rollout(…).
+// declareRollout implements rollout(…): says in which order nodes are changed, and how fast. It takes waves (how many nodes, or what
+// part of them, have been tried at the end of each: ["1", "100%"]), bake (the wait after a wave: "0s"), max_failures (how many nodes may fail: 0),
+// gate_every (the time between two looks of the gate while a wave bakes: "10s"), parallel (how many nodes are changed at a time), spread (a
+// variable of the nodes, such as "rack", whose values take turns), on_failure ("put back", or "keep": what becomes of what was
+// changed on a node that fails), and confirm_within (how long a node that a change may cut off waits to be reached again, before it puts itself back: "30s").
+//
+//	rollout = rollout(waves = ["1", "10%", "100%"], bake = "5m", spread = "rack")
 func declareRollout(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	r := engine.Rollout{MaxFailures: defaultRollout.MaxFailures}
 	var waves *starlark.List
@@ -213,8 +230,10 @@ func paramModule() *record {
 	return newRecord("param", types)
 }
 
-// declareParam implements param.<typ>(doc, default = …), and for a choice
-// (doc, choices, default = …). A parameter without a default is required.
+// declareParam implements param.TYPE(doc, default = …): declares a parameter, given as name=value on the command line. TYPE is string, int, bool,
+// ip, prefix, duration, or choice, which takes choices after doc. A parameter without a default must be given.
+//
+//	params = {"dev": param.string("interface", default = "eth1"), "how": param.choice("how", ["soft", "hard"])}
 func declareParam(typ string) func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error) {
 	return func(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		p := engine.Param{Name: "x", Type: typ} // its name is a key in runbook(params = …)

@@ -34,7 +34,10 @@ func ofServer(op engine.Operation) bool {
 	return len(args) > 0 && args[0].Name == serverArg
 }
 
-// own implements node.DOMAIN(server), of the node that the function is bound to.
+// own implements node.pg(server): is a Postgres server that the node has to itself, which run may change as it may the node; node.bouncer(server) is
+// the console of its pgbouncer. What it can be asked stands under pg and bouncer.
+//
+//	db = node.pg("dbname=app").connections()
 func (s server) own(_ *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var name string
 	if err := unpack(s.domain, args, kwargs, serverArg, &name); err != nil {
@@ -47,7 +50,11 @@ func (s server) own(_ *starlark.Thread, fn *starlark.Builtin, args starlark.Tupl
 	return s.of(node, name), nil
 }
 
-// connect implements DOMAIN.connect(server, via): a target.
+// connect implements pg.connect(server, via = None): is a Postgres server that several nodes share, reached from here, or through the SSH connection to
+// the node via; bouncer.connect is the console of a pgbouncer. Everybody may look at it; before and after may change it, once for all nodes. The name of a
+// server is a DSN or a service of ~/.pg_service.conf, and has no password in it, which belongs in ~/.pgpass.
+//
+//	db = pg.connect("service=main", via = "db-1").connections()
 func (s server) connect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var name string
 	var through starlark.Value = starlark.None
