@@ -197,7 +197,7 @@ func records(r resource.Rows) []any {
 }
 
 // PgLocks tells who waits for a lock at a Postgres server, and for whom: a list, the longest wait
-// first, of pid, user, db, application, state, lock (its type), mode, relation ("" where it is of none), blocked_by
+// first, of pid, user, db, application, state, lock (its type), mode, relation (with its schema; "" where it is of none), blocked_by
 // (pids) and waits (seconds).
 //
 //	waiting = [l for l in node.pg("service=main").locks() if l.waits > 60]

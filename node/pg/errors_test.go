@@ -255,7 +255,14 @@ func TestTooOld(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if _, ends := m.(*pgproto3.Sync); !ends {
+			switch m.(type) {
+			case *pgproto3.Query:
+				b.Send(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")})
+				b.Send(&pgproto3.ReadyForQuery{TxStatus: 'T'})
+				b.Flush()
+				continue
+			case *pgproto3.Sync:
+			default:
 				continue
 			}
 			b.Send(&pgproto3.ParseComplete{})

@@ -38,6 +38,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -135,8 +136,14 @@ func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, erro
 		return identity{console: true}, nil
 	}
 	var found struct{ Version, PID int }
-	err := ask(ctx, c, &found, `select json_build_object('version', current_setting('server_version_num')::int, 'pid', pg_backend_pid())`)
+	if _, err := c.Exec(ctx, fmt.Sprintf("begin read only; set local statement_timeout = %d", statementWithin.Milliseconds())).ReadAll(); err != nil {
+		return identity{}, err
+	}
+	err := ask(ctx, c, &found, `select pg_catalog.json_build_object('version', pg_catalog.current_setting('server_version_num')::int, 'pid', pg_catalog.pg_backend_pid())`)
 	if err != nil {
+		return identity{}, err
+	}
+	if _, err := c.Exec(ctx, "commit").ReadAll(); err != nil {
 		return identity{}, err
 	}
 	if found.Version < oldest {
@@ -144,8 +151,8 @@ func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, erro
 	}
 	// Whoever is at the other end gives a number under which queries are canceled. Of a pooler it is its own.
 	is := identity{version: found.Version, pooler: uint32(found.PID) != c.PID()}
-	if !is.pooler && is.version >= 140000 { // or the server would end the connection that is kept
-		_, err = c.Exec(ctx, "set idle_session_timeout = 0").ReadAll()
+	if !is.pooler { // for what can be in no transaction; and the server is not to end the connection that is kept
+		_, err = c.Exec(ctx, is.settings("set ")).ReadAll()
 	}
 	return is, err
 }
@@ -178,22 +185,44 @@ func (s *Server) end(ctx context.Context, c *pgconn.PgConn) {
 	}
 }
 
+// ownSetting is a setting that a connection has otherwise than its role and its database have it.
+type ownSetting struct {
+	name, value string
+	since       int // the version that knows it first
+}
+
+// ownSettings keep what roles and databases have from getting in the way of what is done here. Who owns a
+// database can have every name in a statement mean a function of his own, which would then do whatever the role
+// may; so names are those of Postgres itself.
+func ownSettings() []ownSetting {
+	return []ownSetting{
+		{"statement_timeout", strconv.FormatInt(statementWithin.Milliseconds(), 10), 0},
+		{"lock_timeout", strconv.FormatInt(lockWithin.Milliseconds(), 10), 0},
+		{"idle_in_transaction_session_timeout", "0", 0},
+		{"idle_session_timeout", "0", 140000},
+		{"transaction_timeout", "0", 170000},
+		{"search_path", "pg_catalog, pg_temp", 0},
+	}
+}
+
+// settings are the statements that make them so, each of which begins with set.
+func (is identity) settings(set string) string {
+	var out []string
+	for _, o := range ownSettings() {
+		if is.version >= o.since {
+			out = append(out, set+o.name+" = "+o.value)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
 // purpose is what a transaction is for: the statement with which it begins.
 type purpose string
 
 const (
-	toLook    purpose = "begin read only"
-	toAct     purpose = "begin"
-	toCompare purpose = "begin transaction read only" // with nothing set, so that settings read as they are
+	toLook purpose = "begin read only"
+	toAct  purpose = "begin"
 )
-
-// begin is the statements with which a transaction begins.
-func (p purpose) begin() string {
-	if p == toCompare {
-		return string(p)
-	}
-	return fmt.Sprintf("%s; set local statement_timeout = %d; set local lock_timeout = %d", p, statementWithin.Milliseconds(), lockWithin.Milliseconds())
-}
 
 // transaction calls f in a transaction.
 func (s *Server) transaction(ctx context.Context, p purpose, f func(*pgconn.PgConn) error) error {
@@ -201,7 +230,7 @@ func (s *Server) transaction(ctx context.Context, p purpose, f func(*pgconn.PgCo
 		if s.is.console {
 			return s.isConsole()
 		}
-		if _, err := c.Exec(ctx, p.begin()).ReadAll(); err != nil {
+		if _, err := c.Exec(ctx, string(p)+"; "+s.is.settings("set local ")).ReadAll(); err != nil {
 			return err
 		}
 		if err := f(c); err != nil {

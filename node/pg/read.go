@@ -129,12 +129,20 @@ func (s *Server) readBackends(ctx context.Context, c *pgconn.PgConn, q resource.
 
 // settingSQL has a place for what only some roles may read, and for what only some versions know.
 // Of the settings of TCP, setting is what the socket of the connection that asks has, which is
-// 0 for a unix socket; what is configured is reset_val.
+// 0 for a unix socket; what is configured is reset_val. So it is of those that the connection has set
+// for itself, of which where that comes from is worked out.
 const settingSQL = `
 select coalesce(json_agg(json_build_object(
-  'name', s.name, 'value', case when OFSOCKET then s.reset_val else s.setting end,
+  'name', s.name, 'value', case when OFSOCKET or OWN then s.reset_val else s.setting end,
   'actual', case when OFSOCKET and inet_client_port() is not null then s.setting end, 'unit', coalesce(s.unit, ''), 'type', s.vartype,
-  'min', s.min_val, 'max', s.max_val, 'options', s.enumvals, 'source', s.source, 'context', s.context,
+  'min', s.min_val, 'max', s.max_val, 'options', s.enumvals,
+  'source', case when not OWN then s.source else coalesce((
+    select case when r.setrole = 0 then 'database' when r.setdatabase = 0 then 'user' else 'database user' end
+    from pg_db_role_setting r join pg_roles u on u.rolname = session_user join pg_database d on d.datname = current_database()
+    where r.setrole in (0, u.oid) and r.setdatabase in (0, d.oid) and exists (select from unnest(r.setconfig) c where starts_with(c, s.name || '='))
+    order by r.setrole <> 0 desc, r.setdatabase <> 0 desc limit 1),
+    case when f.setting is null and s.reset_val is not distinct from s.boot_val then 'default' else 'configuration file' end) end,
+  'context', s.context,
   'pending_restart', s.pending_restart, 'auto', f.setting,
   'alter', (ALTER) and has_function_privilege('pg_reload_conf()', 'execute'))), '[]')
 from pg_settings s left join (FILE) f on lower(f.name) = lower(s.name)
@@ -157,12 +165,7 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 	}
 	var found []resource.Setting
 	seen := true // what ALTER SYSTEM has written
-	err := s.transaction(ctx, toCompare, func(c *pgconn.PgConn) error {
-		if s.is.version >= 140000 && !s.is.pooler { // which this connection has set for itself
-			if _, err := c.Exec(ctx, "set local idle_session_timeout to default").ReadAll(); err != nil {
-				return err
-			}
-		}
+	err := s.transaction(ctx, toLook, func(c *pgconn.PgConn) error {
 		err := ask(ctx, c, &seen, `select to_json(has_table_privilege('pg_file_settings', 'select') and has_function_privilege('pg_show_all_file_settings()', 'execute'))`)
 		if err != nil {
 			return err
@@ -174,7 +177,8 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 		if s.is.version >= 150000 {
 			alter = "has_parameter_privilege(s.name, 'alter system')"
 		}
-		return ask(ctx, c, &found, strings.NewReplacer("FILE", file, "ALTER", alter, "OFSOCKET", "s.name like 'tcp!_%' escape '!'").Replace(settingSQL), strings.Join(names, ","))
+		sql := strings.NewReplacer("FILE", file, "ALTER", alter, "OFSOCKET", "s.name like 'tcp!_%' escape '!'", "OWN", "s.name = any(string_to_array($2, ','))").Replace(settingSQL)
+		return ask(ctx, c, &found, sql, strings.Join(names, ","), strings.Join(ownNames(), ","))
 	})
 	for _, c := range found {
 		c.Server, c.Hidden = s.name, !seen
@@ -183,4 +187,12 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 		}
 	}
 	return err
+}
+
+// ownNames are the names of [ownSettings].
+func ownNames() (out []string) {
+	for _, o := range ownSettings() {
+		out = append(out, o.name)
+	}
+	return out
 }

@@ -103,7 +103,7 @@ func TestLocks(t *testing.T) {
 			continue
 		}
 		r := rows.Records()[0]
-		if r["application"] != "waiter" || r["relation"] != "contested" || r["mode"] != "AccessExclusiveLock" ||
+		if r["application"] != "waiter" || r["relation"] != "public.contested" || r["mode"] != "AccessExclusiveLock" ||
 			!reflect.DeepEqual(r["blocked_by"], []any{float64(first.PID())}) || r["waits"].(float64) < 0 {
 			t.Errorf("%v", r)
 		}

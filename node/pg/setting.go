@@ -36,7 +36,7 @@ func (s *Server) alter(ctx context.Context, keys []resource.Key, e engine.Edit) 
 		}
 		return refused(err)
 	}
-	return s.statement(ctx, "select pg_reload_conf()")
+	return s.statement(ctx, "select pg_catalog.pg_reload_conf()")
 }
 
 // refused is err as the error of a change of which nothing was made, though it was predicted.
