@@ -9,7 +9,6 @@ import (
 	"runbook/engine"
 	"runbook/engine/forecast"
 	"runbook/engine/resource"
-	"runbook/engine/rollout"
 	"runbook/node/pg"
 )
 
@@ -38,7 +37,7 @@ func (s *session) foretell(ctx context.Context, p *engine.Plan) *engine.Error {
 		}
 	}
 	var refused *engine.Error
-	for _, f := range forecast.Of(wavesOf(p), forecast.Pace{Bake: time.Duration(p.Header.Rollout.Bake), Limit: s.run.Limits().Duration()}, servers) {
+	for _, f := range forecast.Of(s.run.ByWave(p.Nodes), forecast.Pace{Bake: time.Duration(p.Header.Rollout.Bake), Limit: s.run.Limits().Duration()}, servers) {
 		p.Forecast = append(p.Forecast, f.String())
 		if refused == nil {
 			refused = f.Refusal()
@@ -59,26 +58,6 @@ func cuts(p *engine.Plan) bool {
 		}
 	}
 	return false
-}
-
-// wavesOf are the nodes of p by their waves.
-func wavesOf(p *engine.Plan) (out []forecast.Wave) {
-	var nodes []*engine.NodePlan
-	for _, np := range p.Nodes {
-		if !engine.IsTarget(np.Node) {
-			nodes = append(nodes, np)
-		}
-	}
-	ends, err := rollout.Waves(p.Header.Rollout.Waves, len(nodes))
-	if err != nil { // the run says so
-		return nil
-	}
-	start := 0
-	for _, end := range ends {
-		out = append(out, nodes[start:end])
-		start = end
-	}
-	return out
 }
 
 // server is what the target called name, a Postgres, has to give, or why that cannot be said.

@@ -32,8 +32,8 @@ type Server struct {
 	Dead     Life               // of a backend whose client is gone
 }
 
-// Wave is the plans of the nodes of one wave.
-type Wave []*engine.NodePlan
+// Wave is the plans of the nodes that are changed in one wave. Nobody waits before one without any.
+type Wave = []*engine.NodePlan
 
 // Peak is how many connections a server is to have at its worst in one wave.
 type Peak struct {
@@ -47,7 +47,7 @@ type Forecast struct {
 	Server
 	Peaks []Peak // of waves that cut any
 	pace  Pace
-	cuts  []cut // by wave
+	cuts  []cut // by wave, of those in which there is something to do
 	most  cut   // of one node
 	other int   // sessions that are cut, to one of its ports, and from addresses that it does not see
 }
@@ -71,20 +71,23 @@ func (c cut) plus(o cut) cut { return cut{c.gone + o.gone, c.back + o.back} }
 func Of(waves []Wave, pace Pace, servers []Server) []Forecast {
 	out := make([]Forecast, len(servers))
 	for i, s := range servers {
-		f := Forecast{Server: s, pace: pace, cuts: make([]cut, len(waves))}
+		f := Forecast{Server: s, pace: pace}
 		for w, nodes := range waves {
+			if len(nodes) == 0 {
+				continue
+			}
+			var all cut
 			for _, n := range nodes {
 				c, other := s.cutBy(n)
-				f.cuts[w] = f.cuts[w].plus(c)
+				all = all.plus(c)
 				f.other += other
 				if c.total() > f.most.total() {
 					f.most = c
 				}
 			}
-		}
-		for w, c := range f.cuts {
-			if c.total() > 0 {
-				f.Peaks = append(f.Peaks, Peak{Wave: w + 1, Cut: c.total(), Total: f.at(w, pace.Bake)})
+			f.cuts = append(f.cuts, all)
+			if all.total() > 0 {
+				f.Peaks = append(f.Peaks, Peak{Wave: w + 1, Cut: all.total(), Total: f.at(len(f.cuts)-1, pace.Bake)})
 			}
 		}
 		out[i] = f
@@ -117,7 +120,7 @@ func (s Server) cutBy(p *engine.NodePlan) (out cut, other int) {
 				}
 				continue
 			}
-			if comesBack(k.Dev, changes[i+1:]) {
+			if comesBack(k, changes[i:]) {
 				at[local] = at[local].plus(cut{back: k.Count})
 			} else {
 				at[local] = at[local].plus(cut{gone: k.Count})
@@ -139,19 +142,42 @@ func (s Server) cutBy(p *engine.NodePlan) (out cut, other int) {
 	return out, other
 }
 
-// comesBack reports whether one of changes takes the link dev up.
-func comesBack(dev string, changes []engine.PlannedChange) bool {
+// comesBack reports whether the client's end of k is there again, and has its way to the server, when changes are
+// through, the first of which cuts it. It is not where nothing that k rests on is seen to go and to come again.
+func comesBack(k engine.Cut, changes []engine.PlannedChange) bool {
+	there := map[resource.Key]bool{} // of what k rests on, and a change changes
 	for _, c := range changes {
 		for _, d := range c.Edit.Diff() {
-			if l, is := d.After.(resource.Link); is && l.Name == dev && l.Up {
-				return true
+			if restsOn(k, d) {
+				l, isLink := d.After.(resource.Link)
+				there[d.Key] = d.After != nil && (!isLink || l.Up)
 			}
 		}
 	}
-	return false
+	for _, is := range there {
+		if !is {
+			return false
+		}
+	}
+	return len(there) > 0 || changes[0].Edit.Restart != ""
 }
 
-// at is how many connections the server has in wave w, from 0, where the waves are so long apart.
+// restsOn reports whether d is about what k needs: its address, its link, the route that its packets take.
+func restsOn(k engine.Cut, d resource.Change) bool {
+	r := d.Before
+	if r == nil {
+		r = d.After
+	}
+	switch r := r.(type) {
+	case resource.Addr:
+		return r.Prefix.Addr() == k.Local
+	case resource.Link:
+		return r.Name == k.Dev
+	}
+	return d.Key == k.Route
+}
+
+// at is how many connections the server has in wave w, from 0, of those in which there is something to do, where they are so long apart.
 func (f Forecast) at(w int, bake time.Duration) int {
 	most := 0
 	for _, back := range []time.Duration{f.pace.Return, max(f.pace.Return, f.pace.Outage)} { // clients whose nodes are cut off for a while come back later

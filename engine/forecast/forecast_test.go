@@ -216,3 +216,48 @@ func TestLife(t *testing.T) {
 		}
 	}
 }
+
+// A client is back, for the probes of the server, when all that its session rested on is there again.
+func TestWhatComesBack(t *testing.T) {
+	local, peer := netip.MustParseAddr("fd00:98::7"), netip.MustParseAddrPort("[fd00:20::9]:5432")
+	up, down, small := resource.Link{Name: "eth1", Up: true, MTU: 1500}, resource.Link{Name: "eth1", MTU: 1500}, resource.Link{Name: "eth1", Up: true, MTU: 1400}
+	addr := resource.Addr{Prefix: netip.PrefixFrom(local, 64), Dev: "eth1", Permanent: true}
+	way := resource.Route{Dst: netip.MustParsePrefix("fd00:20::/64"), Hops: []resource.Hop{{Dev: "eth1", Via: netip.MustParseAddr("fd00:98::1")}}}
+	other := resource.Route{Dst: netip.MustParsePrefix("fd00:30::/64"), Hops: way.Hops}
+	change := func(before, after resource.State) engine.PlannedChange {
+		return engine.PlannedChange{Edit: engine.Edit{Before: before, After: after, Want: after}}
+	}
+	nothing := resource.State{}
+	for name, c := range map[string]struct {
+		steps []engine.PlannedChange
+		back  bool
+	}{
+		"down and up":                          {[]engine.PlannedChange{change(resource.Of(up), resource.Of(down)), change(resource.Of(down), resource.Of(up))}, true},
+		"down":                                 {[]engine.PlannedChange{change(resource.Of(up), resource.Of(down))}, false},
+		"down and up, without its address":     {[]engine.PlannedChange{change(resource.Of(up, addr), resource.Of(down)), change(resource.Of(down), resource.Of(up))}, false},
+		"down and up, and its address":         {[]engine.PlannedChange{change(resource.Of(up, addr), resource.Of(down)), change(resource.Of(down), resource.Of(up)), change(nothing, resource.Of(addr))}, true},
+		"down and up, without its way":         {[]engine.PlannedChange{change(resource.Of(up, way), resource.Of(down)), change(resource.Of(down), resource.Of(up))}, false},
+		"down and up, without another route":   {[]engine.PlannedChange{change(resource.Of(up, other), resource.Of(down)), change(resource.Of(down), resource.Of(up))}, true},
+		"its address, and the link is changed": {[]engine.PlannedChange{change(resource.Of(addr), nothing), change(resource.Of(up), resource.Of(small))}, false},
+		"its address, and it comes again":      {[]engine.PlannedChange{change(resource.Of(addr), nothing), change(nothing, resource.Of(addr))}, true},
+		"its way":                              {[]engine.PlannedChange{change(resource.Of(way), nothing)}, false},
+		"what it does not rest on":             {[]engine.PlannedChange{change(nothing, resource.Of(other))}, false},
+		"a restart":                            {[]engine.PlannedChange{{Edit: engine.Edit{Before: resource.Of(up, addr), After: resource.Of(up, addr), Restart: "eth1"}}}, true},
+	} {
+		c.steps[0].Edit.Cuts = []engine.Cut{{Sessions: resource.Sessions{Local: local, Peer: peer, Dev: "eth1", Route: way.Key(), Count: 4}}}
+		f := Of([]Wave{{{Steps: c.steps}}}, Pace{}, []Server{{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 4, Clients: map[netip.Addr]int{local: 4}, Dead: Life{Gone: time.Hour, Idle: time.Minute}}})[0]
+		if want := map[bool]string{true: "lives on for 1m0s", false: "lives on for 1h0m0s"}[c.back]; f.Worst().Cut != 4 || !strings.Contains(f.String(), want) {
+			t.Errorf("%s: it is to say that a backend %s: %s", name, want, f)
+		}
+	}
+}
+
+// Nobody waits before a wave in which there is nothing to do, and the advice counts only the others.
+func TestWavesWithNothingToDo(t *testing.T) {
+	waves, clients := fleet([]int{1, 0, 0, 1}, 10, true)
+	s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 35, Used: 20, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}
+	f := Of(waves, Pace{Bake: 30 * time.Minute, Limit: time.Hour}, []Server{s})[0]
+	if e := f.Refusal(); e == nil || !strings.HasPrefix(e.Cause, "wave 4 would leave main at 40 of 35") || e.Hint != `bake = "1h0m0s" lets the dead ones go first` {
+		t.Errorf("%v", e)
+	}
+}

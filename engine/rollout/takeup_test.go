@@ -178,3 +178,18 @@ func TestWhatWasPlannedStays(t *testing.T) {
 		}
 	}
 }
+
+// The waves of a run that was taken up are those that it had: what is left is not split anew.
+func TestTakeUpKeepsWaves(t *testing.T) {
+	_, r := takenUp(t, 1)
+	if err := r.TakeUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for _, w := range r.ByWave(predicted(t, r)) {
+		got = append(got, len(w))
+	}
+	if !slices.Equal(got, []int{0, 3}) {
+		t.Errorf("waves of %v nodes, want none in the first and 3 in the second", got)
+	}
+}
