@@ -24,7 +24,7 @@ func (s *session) foretell(ctx context.Context, p *engine.Plan) *engine.Error {
 		if t.Domain != "pg" {
 			continue
 		}
-		server, why, err := s.server(ctx, name, t.Server)
+		server, why, err := s.server(ctx, t)
 		switch {
 		case err != nil:
 			e := *engine.AsError(err)
@@ -60,13 +60,14 @@ func cuts(p *engine.Plan) bool {
 	return false
 }
 
-// server is what the target called name, a Postgres, has to give, or why that cannot be said.
-func (s *session) server(ctx context.Context, name, server string) (out forecast.Server, why string, err error) {
-	n, err := s.run.Target(ctx, name)
+// server is what the target t, a Postgres, has to give, or why that cannot be said.
+func (s *session) server(ctx context.Context, t engine.Target) (out forecast.Server, why string, err error) {
+	server := t.Server
+	n, err := s.run.Target(ctx, t.String())
 	if err != nil {
 		return out, "", err
 	}
-	state, err := n.Read(ctx, resource.Query{{Kind: resource.KindPostgres, Name: server}, {Kind: resource.KindSetting, Name: server}, {Kind: resource.KindBackend, Name: server}})
+	state, err := n.Read(ctx, resource.Query{{Kind: resource.KindPostgres, Name: server}, {Kind: resource.KindSetting, Name: server}, {Kind: resource.KindBackend, Name: server}, {Kind: resource.KindRows, Name: server, Ask: "address"}})
 	if err != nil {
 		return out, "", err
 	}
@@ -92,6 +93,9 @@ func (s *session) server(ctx context.Context, name, server string) (out forecast
 		ports = append(ports, uint16(own))
 	}
 	out = forecast.Server{Name: server, Ports: ports, Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
+	if out.Addr = addressOf(state); !out.Addr.IsValid() { // it is reached from the same machine
+		out.Node = t.Via
+	}
 	for _, b := range resource.All[resource.Backend](state) {
 		if b.Type == resource.ClientBackend {
 			out.Used++
@@ -101,4 +105,18 @@ func (s *session) server(ctx context.Context, name, server string) (out forecast
 		}
 	}
 	return out, "", nil
+}
+
+// addressOf is the address of the server at which the connection ends that has found state; the zero Addr where that is one
+// of the machine to itself.
+func addressOf(state resource.State) netip.Addr {
+	for _, rows := range resource.All[resource.Rows](state) {
+		for _, r := range rows.Records() {
+			text, _ := r["address"].(string)
+			if a, err := netip.ParseAddr(text); err == nil && !a.IsLoopback() {
+				return a.Unmap()
+			}
+		}
+	}
+	return netip.Addr{}
 }

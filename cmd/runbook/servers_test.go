@@ -299,7 +299,7 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 const cutBook = `"""A link down."""
 
 runbook(
-    params = {"server": param.string("its DSN"), "bake": param.string("unused", default = "")},
+    params = {"server": param.string("its DSN"), "own": param.bool("the server's, and no client's", default = False)},
     limits = limits(nodes = 10, changes_per_node = 2),
     rollout = rollout(waves = ["1", "2", "100%%"], bake = "%s"),
 )
@@ -308,7 +308,7 @@ def gate(fleet, p):
     expect(pg.connect(p.server, via = "node-1").connections().free >= 0, "")
 
 def run(node, p):
-    if node.name != "node-1":
+    if (node.name == "node-1") == p.own:
         node.link.down("eth1")
 `
 
@@ -319,11 +319,11 @@ func TestForecastOfARollout(t *testing.T) {
 		r.sessions(t, node, dsn, "shop", 5)
 	}
 	awaitSQL(t, sql, "select count(*) from pg_stat_activity where application_name = 'shop'", "10")
-	plan := func(bake string) (string, engine.Code) {
+	plan := func(bake string, more ...string) (string, engine.Code) {
 		if err := os.WriteFile(filepath.Join(r.dir, "cut.star"), fmt.Appendf(nil, cutBook, bake), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := r.command("plan", "cut.star", "server="+dsn, "-i", "lab", "-n", "all")
+		cmd := r.command(append([]string{"plan", "cut.star", "server=" + dsn, "-i", "lab", "-n", "all"}, more...)...)
 		out, _ := cmd.CombinedOutput()
 		return string(out), engine.Code(cmd.ProcessState.ExitCode())
 	}
@@ -341,6 +341,10 @@ func TestForecastOfARollout(t *testing.T) {
 	}
 	if out, code := plan(advised[1]); code != engine.OK || !strings.Contains(out, "forecast: "+dsn+": 11 of 17 connections used; at most 16 in wave") {
 		t.Errorf("with bake = %s: exit %d\n%s", advised[1], code, out)
+	}
+	// Its own link is that of all of its clients.
+	if out, code := plan(advised[1], "own=true"); code != engine.GateFailed || !strings.Contains(out, "wave 1 would leave "+dsn+" at 21 of 17 connections: 11 are used") {
+		t.Errorf("exit %d\n%s", code, out)
 	}
 	raw, err := r.command("plan", "cut.star", "server="+dsn, "-i", "lab", "-n", "all", "--format", "json").Output()
 	var doc struct{ Forecast []string }

@@ -5,7 +5,7 @@
 // dead, while the client has long come back with another. So a rollout that cuts
 // sessions faster than the dead ones go fills the server, and then it lets nobody in.
 //
-// What is forecast are the sessions that the plan says are cut: all of a wave at once, each wave as soon as
+// What is forecast are the sessions that the plan says are cut, at their client's end or the server's: all of a wave at once, each wave as soon as
 // the one before it has baked. Where nothing else is known, every client is back at once, which
 // is the worst. Sessions that a change only stalls go on after it, and are none of it.
 package forecast
@@ -29,6 +29,8 @@ type Server struct {
 	Capacity int                // connections that are not reserved
 	Used     int                // of these
 	Clients  map[netip.Addr]int // its sessions, by the address that they come from
+	Node     string             // that it runs on; "" where that is not known
+	Addr     netip.Addr         // at which it is reached; the zero Addr where that is not known
 	Dead     Life               // of a backend whose client is gone
 }
 
@@ -49,7 +51,7 @@ type Forecast struct {
 	pace  Pace
 	cuts  []cut // by wave, of those in which there is something to do
 	most  cut   // of one node
-	other int   // sessions that are cut, to one of its ports, and from addresses that it does not see
+	other int   // sessions that are cut, have one of its ports, and are not seen to be its
 }
 
 // Pace is how things follow each other.
@@ -101,42 +103,64 @@ func (s Server) leadsTo(k engine.Cut) bool {
 	return !k.Stalls && k.Port == 0 && (slices.Contains(s.Ports, k.Peer.Port()) || !k.Peer.IsValid() && k.Local.IsValid())
 }
 
-// cutBy is how many sessions to s a plan cuts. One that is cut by two changes is cut once. other are those
-// to such a port from addresses that the server does not see.
+// runsOn reports whether s is known to run on the node of p.
+func (s Server) runsOn(p *engine.NodePlan) bool {
+	has := func(k engine.Cut) bool { return k.Local.Unmap() == s.Addr }
+	return s.Node != "" && s.Node == p.Node || s.Addr.IsValid() && slices.ContainsFunc(p.Changes(), func(c engine.PlannedChange) bool {
+		return slices.ContainsFunc(c.Edit.Cuts, has)
+	})
+}
+
+// serves reports whether a session of the node on which s runs may be one of its clients.
+func (s Server) serves(k engine.Cut) bool {
+	return !k.Stalls && (slices.Contains(s.Ports, k.Port) || !k.Peer.IsValid() && k.Local.IsValid())
+}
+
+// sessions is how many it has from an address; from the zero Addr: at all.
+func (s Server) sessions(from netip.Addr) (n int) {
+	if from.IsValid() {
+		return s.Clients[from]
+	}
+	for _, c := range s.Clients {
+		n += c
+	}
+	return n
+}
+
+// cutBy is how many sessions to s a plan cuts, at either end. One that is cut by two changes is cut once. other are those
+// that have such a port, and are not seen to be its.
 func (s Server) cutBy(p *engine.NodePlan) (out cut, other int) {
-	lost := map[netip.Addr]cut{} // by the address of the node
-	changes := p.Changes()
+	lost := map[netip.Addr]cut{} // by the address of the client
+	changes, here := p.Changes(), s.runsOn(p)
 	for i, c := range changes {
 		at := map[netip.Addr]cut{}
 		unseen := 0
 		for _, k := range c.Edit.Cuts {
-			local := k.Local.Unmap()
-			if !s.leadsTo(k) {
-				continue
+			client := k.Local.Unmap()
+			its := s.leadsTo(k)
+			if here && s.serves(k) {
+				client, its = k.Peer.Addr().Unmap(), true
 			}
-			if s.Clients[local] == 0 {
-				if k.Peer.IsValid() {
-					unseen += k.Count
-				}
-				continue
-			}
-			if comesBack(k, changes[i:]) {
-				at[local] = at[local].plus(cut{back: k.Count})
-			} else {
-				at[local] = at[local].plus(cut{gone: k.Count})
+			switch {
+			case its && s.sessions(client) > 0 && comesBack(k, changes[i:]):
+				at[client] = at[client].plus(cut{back: k.Count})
+			case its && s.sessions(client) > 0:
+				at[client] = at[client].plus(cut{gone: k.Count})
+			case its && k.Peer.IsValid(), !k.Stalls && slices.Contains(s.Ports, k.Port) && s.Clients[k.Peer.Addr().Unmap()] > 0:
+				unseen += k.Count
 			}
 		}
 		other = max(other, unseen)
-		for local, c := range at {
-			if c.total() > lost[local].total() {
-				lost[local] = c
+		for client, c := range at {
+			if c.total() > lost[client].total() {
+				lost[client] = c
 			}
 		}
 	}
-	for local, c := range lost { // the server knows better how many there are
-		over := max(c.total()-s.Clients[local], 0)
+	for client, c := range lost { // the server knows better how many there are
+		over := max(c.total()-s.sessions(client), 0)
 		c.back -= min(over, c.back)
-		c.gone = min(c.gone, s.Clients[local])
+		c.gone = min(c.gone, s.sessions(client))
 		out = out.plus(c)
 	}
 	return out, other
@@ -296,7 +320,7 @@ func (f Forecast) String() string {
 		out = fmt.Sprintf("%s: %d of %d connections used; at most %d in wave %d, for a backend whose session is cut lives on for %s", f.Name, f.Used, f.Capacity, worst.Total, worst.Wave, f.life())
 	}
 	if f.other > 0 {
-		out += fmt.Sprintf("; not counted are %d that are cut and lead to such a port from addresses that it does not see: another server's, or by a NAT or a pooler", f.other)
+		out += fmt.Sprintf("; not counted are %d that are cut and have such a port, but are not seen to be its: another server's, or by a NAT or a pooler", f.other)
 	}
 	return out
 }

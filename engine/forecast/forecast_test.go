@@ -138,6 +138,7 @@ func TestWhatMayLeadThere(t *testing.T) {
 		"another port":                 {plan(1, "10.98.0.20:80", 0), 0, "no session there is cut"},
 		"no peers are told":            {plan(1, "", 0), 10, "at most 20 in wave 1"},
 		"the node is a server":         {plan(1, "10.98.0.20:0", 5432), 0, "no session there is cut"},
+		"perhaps this one":             {plan(20, "10.98.0.1:0", 5432), 0, "not counted are 40 that are cut"},
 		"an address behind NAT":        {plan(2, "10.98.0.20:5432", 0), 0, "not counted are 40 that are cut"},
 		"no peers, and no such client": {plan(2, "", 0), 0, "no session there is cut"},
 	} {
@@ -259,5 +260,44 @@ func TestWavesWithNothingToDo(t *testing.T) {
 	f := Of(waves, Pace{Bake: 30 * time.Minute, Limit: time.Hour}, []Server{s})[0]
 	if e := f.Refusal(); e == nil || !strings.HasPrefix(e.Cause, "wave 4 would leave main at 40 of 35") || e.Hint != `bake = "1h0m0s" lets the dead ones go first` {
 		t.Errorf("%v", e)
+	}
+}
+
+// What cuts a server off cuts its clients off, whichever of the two is changed.
+func TestCutAtTheServersEnd(t *testing.T) {
+	clients := map[netip.Addr]int{client(1): 10, client(2): 5}
+	known := Server{Name: "main", Ports: []uint16{5432}, Capacity: 25, Used: 15, Clients: clients, Dead: Life{Gone: time.Hour, Idle: time.Hour}}
+	byAddr, byNode := known, known
+	byAddr.Addr, byNode.Node = server.Addr(), "db-1"
+	cuts := func(k ...resource.Sessions) *engine.NodePlan {
+		before, after := resource.Link{Name: "eth1", Up: true}, resource.Link{Name: "eth1"}
+		e := engine.Edit{Before: resource.Of(before), After: resource.Of(after), Want: resource.Of(after)}
+		for _, s := range k {
+			if s.Dev = "eth1"; !s.Local.IsValid() {
+				s.Local = server.Addr()
+			}
+			e.Cuts = append(e.Cuts, engine.Cut{Sessions: s})
+		}
+		return &engine.NodePlan{Node: "db-1", Steps: []engine.PlannedChange{{Edit: e}}}
+	}
+	one, two := resource.Sessions{Peer: netip.AddrPortFrom(client(1), 0), Port: 5432, Count: 10}, resource.Sessions{Peer: netip.AddrPortFrom(client(2), 0), Port: 5432, Count: 9}
+	for name, c := range map[string]struct {
+		server Server
+		plan   *engine.NodePlan
+		cut    int
+	}{
+		"by its address":      {byAddr, cuts(one, two), 15}, // and no more of each than it sees
+		"by another of its":   {byAddr, cuts(one, resource.Sessions{Local: netip.MustParseAddr("fd00::20"), Peer: two.Peer, Port: 5432, Count: 5}), 15},
+		"by its node":         {byNode, cuts(one), 10},
+		"another node":        {known, cuts(one), 0},
+		"another port of it":  {byNode, cuts(resource.Sessions{Peer: one.Peer, Port: 22, Count: 10}), 0},
+		"no client of it":     {byNode, cuts(resource.Sessions{Peer: netip.AddrPortFrom(client(3), 0), Port: 5432, Count: 10}), 0},
+		"no peers are told":   {byAddr, cuts(resource.Sessions{Count: 2000}), 15},
+		"it is a client, too": {byAddr, cuts(resource.Sessions{Peer: netip.MustParseAddrPort("10.98.0.30:5432"), Count: 7}), 0},
+	} {
+		f := Of([]Wave{{c.plan}}, Pace{}, []Server{c.server})[0]
+		if got := f.Worst().Cut; got != c.cut || (f.Refusal() != nil) != (c.cut > 10) {
+			t.Errorf("%s: %d cut, want %d: %s, %v", name, got, c.cut, f, f.Refusal())
+		}
 	}
 }

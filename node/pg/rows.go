@@ -37,6 +37,7 @@ select a.pid, a.usename as user, a.datname as db, a.application_name as applicat
   extract(epoch from clock_timestamp() - a.state_change)::float8 as waits
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where not l.granted order by waits desc, a.pid`,
+	"address": `select host(inet_server_addr()) as address`, // at which the connection that asks ends
 	"standbys": `
 select coalesce(application_name, '') as application, host(client_addr) as client, usename as user, state, sync_state,
   pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, replay_lsn)::int8 as lag_bytes,
