@@ -37,6 +37,9 @@ from pg_locks l join pg_stat_activity a on a.pid = l.pid join pg_database d on d
 where d.datname = current_database() and l.locktype = 'advisory' and l.classid = $2::oid and l.objid = 0
   and l.objsubid = 2 and l.granted limit 1), 'null')`
 
+// goneWithin is how long it takes at the most until a server has seen that the session of a run that has ended is over.
+const goneWithin = time.Second
+
 // hold has the server for run until release, or says who has it. Once it has, it costs nothing.
 func (s *Server) hold(ctx context.Context, run string) error {
 	if run == "" {
@@ -46,36 +49,51 @@ func (s *Server) hold(ctx context.Context, run string) error {
 		if s.is.console || s.is.pooler || s.held == c {
 			return nil
 		}
-		h := fnv.New32a()
-		h.Write([]byte(run)) //nolint:errcheck // it returns none
-		mine := max(h.Sum32()&0x7fffffff, 1)
-		for range 2 { // whoever had it may have gone before it was asked for
-			var got bool
-			if err := ask(ctx, c, &got, fmt.Sprintf("select to_json(pg_try_advisory_lock(%d, 0))", holding)); err != nil {
-				return err
-			}
-			if got {
-				s.held = c
-				_, err := c.Exec(ctx, fmt.Sprintf("select pg_try_advisory_lock_shared(%d, %d)", holding, mine)).ReadAll()
-				return err
-			}
-			var other *holder
-			if err := ask(ctx, c, &other, holderSQL, strconv.Itoa(int(mine)), strconv.Itoa(holding)); err != nil {
-				return err
-			}
+		for deadline := time.Now().Add(goneWithin); ; { // whoever has it may have ended
+			other, err := s.tryHold(ctx, c, run)
 			switch {
-			case other != nil && other.Same:
+			case err != nil:
+				return err
+			case s.held == c || other != nil && other.Same:
 				return nil
-			case other != nil:
-				return &engine.Error{
-					Code: engine.Unreachable, Left: engine.NothingChanged,
-					Cause: fmt.Sprintf("another run works on Postgres %s, as %s, by session %d, which began at %s", s.name, other.User, other.PID, other.From.UTC().Format(time.DateTime)),
-					Hint:  "wait until it is through with it; where it is none any more, that session can be ended",
-				}
+			case time.Now().After(deadline):
+				return s.isHeld(other)
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(readEvery):
 			}
 		}
-		return engine.Unreachable.Errorf("another run works on Postgres %s", s.name)
 	})
+}
+
+// tryHold has the server for run, if nobody has it. Else it returns who has, if he still does.
+func (s *Server) tryHold(ctx context.Context, c *pgconn.PgConn, run string) (other *holder, err error) {
+	h := fnv.New32a()
+	h.Write([]byte(run)) //nolint:errcheck // it returns none
+	mine := max(h.Sum32()&0x7fffffff, 1)
+	var got bool
+	if err := ask(ctx, c, &got, fmt.Sprintf("select to_json(pg_try_advisory_lock(%d, 0))", holding)); err != nil {
+		return nil, err
+	}
+	if !got {
+		err = ask(ctx, c, &other, holderSQL, strconv.Itoa(int(mine)), strconv.Itoa(holding))
+		return other, err
+	}
+	s.held = c
+	_, err = c.Exec(ctx, fmt.Sprintf("select pg_try_advisory_lock_shared(%d, %d)", holding, mine)).ReadAll()
+	return nil, err
+}
+
+// isHeld is the error where another run has the server; nil is one that could not be found out.
+func (s *Server) isHeld(other *holder) error {
+	e := &engine.Error{Code: engine.Unreachable, Left: engine.NothingChanged, Cause: fmt.Sprintf("another run works on Postgres %s", s.name)}
+	if other != nil {
+		e.Cause += fmt.Sprintf(", as %s, by session %d, which began at %s", other.User, other.PID, other.From.UTC().Format(time.DateTime))
+		e.Hint = "wait until it is through with it; where it is none any more, that session can be ended"
+	}
+	return e
 }
 
 // Release implements [engine.Holder].
