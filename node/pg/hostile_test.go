@@ -49,14 +49,21 @@ func TestHostileDatabase(t *testing.T) {
 	do(t, root, "create database hostile owner owner")
 	do(t, client(t, p.DSN("user=owner dbname=hostile")), hostile)
 	for _, set := range []string{
-		"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1", "idle_session_timeout = 1", "standard_conforming_strings = off",
+		"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1000", "idle_session_timeout = 1000", "standard_conforming_strings = off",
 		"default_transaction_read_only = on", "datestyle = 'sql, dmy'", "intervalstyle = 'sql_standard'", "transform_null_equals = on",
 	} {
 		do(t, root, "alter role hasty set "+set)
 	}
+	servers := map[string]*Server{}
 	for _, user := range []string{"postgres", "hasty", "asker"} {
+		s := open(t, p.DSN("dbname=hostile user="+user))
+		servers[user] = s
+		for range 100 { // of one, the first statement has a millisecond only
+			if _, err := s.Read(t.Context(), resource.Query{{Kind: resource.KindPostgres}}); err == nil {
+				break
+			}
+		}
 		t.Run(user, func(t *testing.T) {
-			s := open(t, p.DSN("dbname=hostile user="+user))
 			victim := client(t, p.DSN("application_name=victim"))
 			read(t, s, resource.Selector{Kind: resource.KindPostgres}, resource.Selector{Kind: resource.KindBackend}, resource.Selector{Kind: resource.KindSetting})
 			for ask := range questions {
@@ -83,7 +90,7 @@ func TestHostileDatabase(t *testing.T) {
 		})
 	}
 	for name, want := range map[string][2]string{"search_path": {"evil, pg_catalog", "database"}, "statement_timeout": {"1", "user"}, "lock_timeout": {"1", "user"}, "transform_null_equals": {"on", "user"}} {
-		s := open(t, p.DSN("dbname=hostile user=hasty"))
+		s := servers["hasty"]
 		c := one[resource.Setting](t, read(t, s, resource.Selector{Kind: resource.KindSetting, Key: resource.SettingKey(s.name, name)}))
 		if got := [2]string{c.Value, c.Source}; got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
