@@ -14,7 +14,7 @@ import (
 func init() { Operations["pg.terminate"] = PgTerminate{} }
 
 // PgTerminate ends the sessions of clients at a Postgres server that its arguments select: all
-// that are given must be true of one. Each is a change of its own to the limits.
+// that are given must be true of one, and none can be empty. Each is a change of its own to the limits.
 //
 // A session is ended only if it is the one that was seen, and still what was selected, when its
 // turn comes: one that works again by then is left alone, and said to be. None of them can be put back. The
@@ -25,14 +25,14 @@ func init() { Operations["pg.terminate"] = PgTerminate{} }
 //
 //	node.pg("service=main").terminate(state = "idle in transaction", idle_for = "10m", application = "billing")
 type PgTerminate struct {
-	Server      string          `json:"server"`                // its DSN, without a password
-	State       string          `json:"state,omitempty"`       // such as "idle", "idle in transaction", "active"
-	IdleFor     engine.Duration `json:"idle_for,omitempty"`    // idle, in a transaction or not, for so long or longer
-	OlderThan   engine.Duration `json:"older_than,omitempty"`  // begun so long ago or longer
-	User        string          `json:"user,omitempty"`        // the role that it is of
-	Application string          `json:"application,omitempty"` // as its client calls itself
-	Client      string          `json:"client,omitempty"`      // the address that it came from, or a network: "10.0.0.5", "10.0.0.0/24"
-	DB          string          `json:"db,omitempty"`          // the database that it is in
+	Server      string           `json:"server"`                // its DSN, without a password
+	State       *string          `json:"state,omitempty"`       // such as "idle", "idle in transaction", "active"
+	IdleFor     *engine.Duration `json:"idle_for,omitempty"`    // idle, in a transaction or not, for so long or longer
+	OlderThan   *engine.Duration `json:"older_than,omitempty"`  // begun so long ago or longer
+	User        *string          `json:"user,omitempty"`        // the role that it is of
+	Application *string          `json:"application,omitempty"` // as its client calls itself
+	Client      *string          `json:"client,omitempty"`      // the address that it came from, or a network: "10.0.0.5", "10.0.0.0/24"
+	DB          *string          `json:"db,omitempty"`          // the database that it is in
 }
 
 // Disrupts implements [engine.Disruptor].
@@ -41,60 +41,86 @@ func (PgTerminate) Disrupts() {}
 // String is what is selected: "state=idle application=billing".
 func (o PgTerminate) String() string {
 	var out []string
-	for _, a := range []struct{ name, value string }{
-		{"state", o.State}, {"idle_for", shownTime(o.IdleFor)}, {"older_than", shownTime(o.OlderThan)},
-		{"user", o.User}, {"application", o.Application}, {"client", o.Client}, {"db", o.DB},
-	} {
-		if strings.Contains(a.value, " ") {
-			a.value = strconv.Quote(a.value)
+	for _, a := range o.texts() {
+		if a.value != nil {
+			v := *a.value
+			if strings.Contains(v, " ") {
+				v = strconv.Quote(v)
+			}
+			out = append(out, a.name+"="+v)
 		}
-		if a.value != "" {
-			out = append(out, a.name+"="+a.value)
+	}
+	for _, a := range o.times() {
+		if a.value != nil {
+			out = append(out, a.name+"="+a.value.String())
 		}
 	}
 	return strings.Join(out, " ")
 }
 
-// shownTime is d, or nothing.
-func shownTime(d engine.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	return d.String()
+// argument is one by which sessions are selected; value is nil where it is not given.
+type argument[T any] struct {
+	name  string
+	value *T
+}
+
+func (o PgTerminate) texts() []argument[string] {
+	return []argument[string]{{"state", o.State}, {"user", o.User}, {"application", o.Application}, {"client", o.Client}, {"db", o.DB}}
+}
+
+func (o PgTerminate) times() []argument[engine.Duration] {
+	return []argument[engine.Duration]{{"idle_for", o.IdleFor}, {"older_than", o.OlderThan}}
 }
 
 // Validate checks what no server needs to be asked for.
 func (o PgTerminate) Validate() error {
+	for _, a := range o.texts() {
+		if a.value != nil && *a.value == "" {
+			return fmt.Errorf("%s is empty, which would select sessions whatever theirs is: leave it out, if that is meant", a.name)
+		}
+	}
+	for _, a := range o.times() {
+		if a.value != nil && *a.value <= 0 {
+			return fmt.Errorf("%s is %s: want more than 0s", a.name, a.value)
+		}
+	}
 	w, err := o.where()
 	switch {
 	case err != nil:
 		return err
 	case w == resource.Where{}:
 		return fmt.Errorf("selects every session: give one of state, idle_for, older_than, user, application, client and db at least")
-	case o.IdleFor < 0 || o.OlderThan < 0:
-		return fmt.Errorf("idle_for and older_than cannot be negative")
-	case o.IdleFor > 0 && o.State != "" && !strings.HasPrefix(o.State, resource.Idle):
-		return fmt.Errorf("state is %q, and idle_for selects idle sessions only", o.State)
+	case w.IdleFor > 0 && w.State != "" && !strings.HasPrefix(w.State, resource.Idle):
+		return fmt.Errorf("state is %q, and idle_for selects idle sessions only", w.State)
 	}
 	return resource.CheckServer(o.Server)
 }
 
 // where is what the arguments select.
 func (o PgTerminate) where() (resource.Where, error) {
-	w := resource.Where{State: o.State, IdleFor: o.IdleFor, OlderThan: o.OlderThan, User: o.User, Application: o.Application, DB: o.DB}
-	if o.Client == "" {
+	w := resource.Where{State: given(o.State), IdleFor: given(o.IdleFor), OlderThan: given(o.OlderThan), User: given(o.User), Application: given(o.Application), DB: given(o.DB)}
+	client := given(o.Client)
+	if client == "" {
 		return w, nil
 	}
-	if a, err := netip.ParseAddr(o.Client); err == nil {
+	if a, err := netip.ParseAddr(client); err == nil {
 		w.Client = netip.PrefixFrom(a, a.BitLen())
 		return w, nil
 	}
-	p, err := netip.ParsePrefix(o.Client)
+	p, err := netip.ParsePrefix(client)
 	if err != nil || p != p.Masked() {
-		return w, fmt.Errorf("client is %q: want an address such as 10.0.0.5, or a network such as 10.0.0.0/24", o.Client)
+		return w, fmt.Errorf("client is %q: want an address such as 10.0.0.5, or a network such as 10.0.0.0/24", client)
 	}
 	w.Client = p
 	return w, nil
+}
+
+// given is what v points to, or nothing.
+func given[T any](v *T) (out T) {
+	if v != nil {
+		out = *v
+	}
+	return out
 }
 
 // Plan implements [engine.Change].
