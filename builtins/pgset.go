@@ -80,7 +80,7 @@ func (o PgSettings) Look(ctx context.Context, n engine.Reader) (any, error) {
 // in unit, a bool, or text), unit ("" for none), shown (with its unit, as people write it), source (such as "default" or
 // "configuration file"), actual (of the TCP settings, of which 0 means what the system has: what that is, or None where the
 // connection of runbook is no TCP one), context (such as "sighup"), auto (what ALTER SYSTEM has written, or None), restart (it changes at a
-// restart only), pending_restart (it has been changed, and will change then).
+// restart only), pending_restart (it has been changed, and will change then). Where value or auto say a password, it is not in them.
 //
 //	idle = node.pg("service=main").setting("tcp_keepalives_idle").value
 type PgSetting struct {

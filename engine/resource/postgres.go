@@ -73,6 +73,23 @@ func HasPassword(text string) bool {
 	return secret.MatchString(plain)
 }
 
+// hidden stands for what is not shown.
+const hidden = "********"
+
+// HidePassword is text without the password that it says, and without what follows. That it says one is still to be seen ([HasPassword]).
+func HidePassword(text string) string {
+	if !HasPassword(text) {
+		return text
+	}
+	if said := userinfo.FindStringSubmatchIndex(text); said != nil && !aPort.MatchString(text[said[4]:said[5]]) {
+		return text[:said[4]] + hidden + "@"
+	}
+	if said := secret.FindStringIndex(text); said != nil {
+		return text[:said[1]] + hidden
+	}
+	return "password=" + hidden
+}
+
 // CheckServer is an error where the DSN server has a password in it, or names nothing.
 // The error shows nothing of it.
 func CheckServer(server string) error {

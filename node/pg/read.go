@@ -182,6 +182,9 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 	})
 	for _, c := range found {
 		c.Server, c.Hidden = s.name, !seen
+		if c.Value = resource.HidePassword(c.Value); c.Auto != nil { // which records would keep
+			*c.Auto = resource.HidePassword(*c.Auto)
+		}
 		if q.Match(c) {
 			out[c.Key()] = c
 		}

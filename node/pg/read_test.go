@@ -108,6 +108,14 @@ func TestReadSettings(t *testing.T) {
 	if !strings.Contains(c.String(), "work_mem = 4MB") {
 		t.Error(c)
 	}
+	// A password that a setting says is in nothing that is read: records would keep it.
+	do(t, client(t, p.DSN("")), "alter system set primary_conninfo = 'host=db-1 password=hunter2 user=copy'")
+	do(t, client(t, p.DSN("")), "select pg_reload_conf()")
+	for deadline := time.Now().Add(10 * time.Second); get("primary_conninfo").Value == "" && time.Now().Before(deadline); time.Sleep(readEvery) {
+	}
+	if c := get("primary_conninfo"); c.Value != "host=db-1 password=********" || *c.Auto != c.Value || !resource.HasPassword(c.Value) {
+		t.Errorf("%+v, by ALTER SYSTEM %s", c, *c.Auto)
+	}
 	if p.Version() < 15 { // superusers alone have it
 		return
 	}
