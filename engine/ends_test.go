@@ -94,8 +94,8 @@ func TestEndedSessionsAreNotPutBack(t *testing.T) {
 	if routes, backends := left(); routes != 0 || backends != 0 {
 		t.Errorf("%d routes, %d sessions", routes, backends)
 	}
-	if !slices.ContainsFunc(w.events, func(e engine.Event) bool { return e.Text == said }) {
-		t.Errorf("it was not said: %v", w.events)
+	if !slices.ContainsFunc(w.events, func(e engine.Event) bool { return e.Text == said }) || !slices.Equal(pass.Gone(), []string{said}) {
+		t.Errorf("it was not said: %v, %q", w.events, pass.Gone())
 	}
 }
 

@@ -43,6 +43,7 @@ type Pass struct {
 	queue   []queued     // what is yet to be done and told
 	next    int          // index in plan.Steps of the next change that may be called
 	done    []doneChange // what was changed and stands, oldest first
+	gone    []string     // what putting back could not make good, newest first
 
 	spared map[int][]string // of steps that were to end sessions: which of them live on, and why
 

@@ -35,6 +35,13 @@ func (p *Pass) Standing() []string {
 	return out
 }
 
+// Gone says, of each change that [Pass.PutBack] took back as far as it could, what cannot be put back.
+func (p *Pass) Gone() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
+}
+
 // Reconnect gives a pass whose connection was lost another one to its node.
 func (p *Pass) Reconnect(n Node) {
 	p.mu.Lock()
@@ -81,7 +88,8 @@ func (p *Pass) PutBack(ctx context.Context) error {
 			p.journal.Append(ctx, p.entry(EntryUndone, c.nth)) //nolint:errcheck // see takeBack
 		}
 		if n := c.edit.ended(); n > 0 {
-			p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: cannotReturn(p.plan.Steps[c.nth].Title(), n)})
+			p.gone = append(p.gone, cannotReturn(p.plan.Steps[c.nth].Title(), n))
+			p.emit(Event{Kind: EventPrint, Node: p.plan.Node, Text: p.gone[len(p.gone)-1]})
 		}
 		p.done = p.done[:len(p.done)-1]
 	}

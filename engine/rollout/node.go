@@ -111,7 +111,7 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 		state = engine.NodeInDoubt
 		err.Left = mayHold(pass, back)
 	case changed > 0:
-		err.Left = fmt.Sprintf("changes put back: %d", changed)
+		err.Left = putBack(changed, pass.Gone())
 	default:
 		err.Left = engine.NothingChanged
 	}
@@ -124,6 +124,14 @@ func (a *application) rescue(ctx context.Context, p *engine.NodePlan, pass *engi
 	default:
 		a.end(p.Node, state, err)
 	}
+}
+
+// putBack says what became of so many changes, of which those that gone is about have ended what is gone.
+func putBack(changes int, gone []string) string {
+	if changes == len(gone) {
+		return strings.Join(gone, "; ")
+	}
+	return strings.Join(append([]string{fmt.Sprintf("changes put back: %d", changes-len(gone))}, gone...), "; ")
 }
 
 // mayHold says what is left on a node that could not be put back, because of err.

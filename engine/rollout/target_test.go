@@ -253,3 +253,44 @@ func TestTargetsOnly(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A target that fails after sessions were ended is put back but for these, and that is what is said of it.
+func TestTargetWithEndedSessions(t *testing.T) {
+	server, state := resource.Postgres{Server: "service=main", Version: 150000, Max: 100, Role: "ops", SeesAll: true, Signals: true}, resource.Idle
+	of := func(name string, op engine.Operation) engine.Call {
+		args, _ := json.Marshal(op)
+		return engine.Call{Name: name, Args: args, Op: op, Pos: "x.star:9:1", Node: shared}
+	}
+	terminate, look := of("pg.terminate", builtins.PgTerminate{Server: server.Server, State: &state}), of("pg.connections", builtins.PgConnections{Server: server.Server})
+	const ended = "cannot be put back: pg.terminate state=idle has ended sessions, 1 at most"
+	for want, dsts := range map[string][]string{ended: nil, "changes put back: 1; " + ended: {"10.30.0.0/16"}} {
+		live := false
+		f, r, _, events := withTarget(t, 1, map[string]func(context.Context, engine.FleetInfo, engine.Host) error{
+			engine.HookBefore: func(ctx context.Context, fleet engine.FleetInfo, h engine.Host) error {
+				err := does(dsts...)(ctx, fleet, h)
+				for _, c := range []engine.Call{terminate, look} {
+					if err == nil {
+						_, err = h.Do(ctx, c)
+					}
+				}
+				if err == nil && live {
+					err = engine.Invalid.Errorf("it went wrong")
+				}
+				return err
+			},
+		})
+		session := resource.Backend{Server: server.Server, PID: 10, Type: resource.ClientBackend, User: "app", State: resource.Idle}
+		f.nodes[shared].(*sim.Node).Hold(resource.Of(server, session))
+		plans := predicted(t, r)
+		if e := r.Watch(t.Context()); e != nil {
+			t.Fatal(e)
+		}
+		live = true
+		if _, err := r.Apply(t.Context(), plans); err == nil || f.has(t, "10.30.0.0/16") {
+			t.Errorf("%v", err)
+		}
+		if !slices.ContainsFunc(*events, func(e engine.Event) bool { return e.Node == shared && e.Err != nil && e.Err.Left == want }) {
+			t.Errorf("it does not say %q: %v", want, *events)
+		}
+	}
+}
