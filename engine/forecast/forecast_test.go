@@ -2,7 +2,11 @@ package forecast
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -299,5 +303,57 @@ func TestCutAtTheServersEnd(t *testing.T) {
 		if got := f.Worst().Cut; got != c.cut || (f.Refusal() != nil) != (c.cut > 10) {
 			t.Errorf("%s: %d cut, want %d: %s, %v", name, got, c.cut, f, f.Refusal())
 		}
+	}
+}
+
+// What is advised is enough, in random rollouts, and a second less of it is not.
+func TestAdviceIsEnough(t *testing.T) {
+	baked, split := regexp.MustCompile(`^bake = "([^"]+)" lets`), regexp.MustCompile(`^waves of at most (\d+) of these nodes, with bake = "([^"]+)"`)
+	advised := map[string]int{}
+	for seed := range uint64(3000) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		var sizes []int
+		for range 1 + random.IntN(5) {
+			sizes = append(sizes, random.IntN(4))
+		}
+		waves, clients := fleet(sizes, 1+random.IntN(9), random.IntN(2) == 0)
+		used := 0
+		for _, n := range clients {
+			used += n
+		}
+		s := Server{Name: "main", Ports: []uint16{5432}, Used: used, Capacity: used + random.IntN(40), Clients: clients}
+		s.Dead.Idle, s.Dead.Interval = time.Duration(1+random.IntN(300))*time.Second, time.Duration(1+random.IntN(30))*time.Second
+		s.Dead.Gone = s.Dead.Idle + time.Duration(random.IntN(5))*s.Dead.Interval
+		refused := func(waves []Wave, bake time.Duration) *engine.Error {
+			return Of(waves, Pace{Bake: bake}, []Server{s})[0].Refusal()
+		}
+		bake := time.Duration(random.IntN(60)) * time.Second
+		e := refused(waves, bake)
+		if e == nil {
+			continue
+		}
+		if m := baked.FindStringSubmatch(e.Hint); m != nil {
+			d, err := time.ParseDuration(m[1])
+			if err != nil || refused(waves, d) != nil || refused(waves, d-time.Second) == nil {
+				t.Errorf("seed %d: with bake = %s: %v, with a second less: %v", seed, d, refused(waves, d), refused(waves, d-time.Second))
+			}
+			advised["bake"]++
+		} else if m := split.FindStringSubmatch(e.Hint); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			d, err := time.ParseDuration(m[2])
+			var small []Wave
+			for c := range slices.Chunk(slices.Concat(waves...), max(n, 1)) {
+				small = append(small, c)
+			}
+			if err != nil || n < 1 || refused(small, d) != nil {
+				t.Errorf("seed %d: %s: %v", seed, e.Hint, refused(small, d))
+			}
+			advised["waves"]++
+		} else if !strings.HasPrefix(e.Hint, "one node alone") {
+			t.Errorf("seed %d: it advises %q", seed, e.Hint)
+		}
+	}
+	if advised["bake"] < 100 || advised["waves"] < 100 {
+		t.Errorf("it has advised %v", advised)
 	}
 }
