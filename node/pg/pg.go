@@ -68,6 +68,7 @@ var (
 type identity struct {
 	console bool // it is the console of a pgbouncer
 	pooler  bool // a pooler is between
+	bytes   bool // the database takes text for bytes: names in it can be of any encoding
 	version int  // server_version_num
 }
 
@@ -150,7 +151,7 @@ func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, erro
 		return identity{}, engine.Unreachable.Errorf("Postgres %s is of version %s, which is too old: 13 is the oldest that is known here", s.name, c.ParameterStatus("server_version"))
 	}
 	// Whoever is at the other end gives a number under which queries are canceled. Of a pooler it is its own.
-	is := identity{version: found.Version, pooler: uint32(found.PID) != c.PID()}
+	is := identity{version: found.Version, pooler: uint32(found.PID) != c.PID(), bytes: c.ParameterStatus("server_encoding") == "SQL_ASCII"}
 	if !is.pooler { // for what can be in no transaction; and the server is not to end the connection that is kept
 		_, err = c.Exec(ctx, is.settings("set ")).ReadAll()
 	}
@@ -212,6 +213,9 @@ func (is identity) settings(set string) string {
 		if is.version >= o.since {
 			out = append(out, set+o.name+" = "+o.value)
 		}
+	}
+	if is.bytes { // or one name that is no UTF-8 would keep all from being read
+		out = append(out, set+"client_encoding = sql_ascii")
 	}
 	return strings.Join(out, "; ")
 }

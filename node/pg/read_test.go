@@ -124,3 +124,28 @@ func TestReadSettings(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A name that is no UTF-8, as one that was made in another database can be, keeps nobody from looking.
+func TestReadNamesOfAnyEncoding(t *testing.T) {
+	p := own(t)
+	root := client(t, p.DSN(""))
+	do(t, root, "create database latin encoding 'LATIN1' template template0")
+	do(t, root, "create database bytes encoding 'SQL_ASCII' template template0")
+	do(t, client(t, p.DSN("dbname=latin client_encoding=LATIN1")), "create role \"l\xe9on\" login; grant pg_monitor to \"l\xe9on\"")
+	theirs := client(t, p.DSN("dbname=latin application_name=theirs client_encoding=LATIN1 user='l\xe9on'"))
+	for db, want := range map[string]string{"postgres": "l\ufffdon", "latin": "léon", "bytes": "l\ufffdon"} {
+		s := open(t, p.DSN("dbname="+db))
+		for _, b := range resource.All[resource.Backend](read(t, s, resource.Selector{Kind: resource.KindBackend}, resource.Selector{Kind: resource.KindSetting})) {
+			if b.PID == int(theirs.PID()) && b.User != want {
+				t.Errorf("in %s it is of %q, want %q", db, b.User, want)
+			}
+		}
+		if e := ending(t, s, resource.Where{Application: "theirs"}); len(e.Want) != 1 {
+			t.Errorf("in %s: %v", db, e.Before)
+		}
+	}
+	// What a runbook asks for as text is text, or an error.
+	if _, err := query(t, open(t, p.DSN("dbname=bytes")), "select rolname from pg_roles where oid >= 16384"); err == nil || !strings.Contains(err.Error(), "invalid byte sequence") {
+		t.Error(err)
+	}
+}

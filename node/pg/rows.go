@@ -88,8 +88,8 @@ func (s *Server) query(ctx context.Context, c *pgconn.PgConn, q resource.SQL, ro
 			args[i] = []byte(fmt.Sprint(a))
 		}
 	}
-	// From here on names are what they are to the role, in the database that it asks.
-	if _, err := c.Exec(ctx, "set local search_path to default").ReadAll(); err != nil {
+	// From here on names are what they are to the role, in the database that it asks; and text is UTF-8, or an error.
+	if _, err := c.Exec(ctx, "set local search_path to default; set local client_encoding to default").ReadAll(); err != nil {
 		return err
 	}
 	opened := c.ExecParams(ctx, "declare answer no scroll cursor for "+q.Query, args, nil, nil, nil).Read()
