@@ -99,6 +99,22 @@ func TestEndedSessionsAreNotPutBack(t *testing.T) {
 	}
 }
 
+// A plan that is to end other sessions by now has drifted, by those that came and those that went.
+func TestDriftOfSessions(t *testing.T) {
+	was, now := sessions(t, 3), sessions(t, 4)
+	gone := resource.Backend{Server: "service=main", PID: 10, Start: time.Unix(0, 0).UTC()}
+	now.node.(*sim.Node).Hold(resource.State{gone.Key(): nil})
+	for _, w := range []*world{was, now} {
+		if err := w.predict(terminate(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, same := was.plan.Drift(now.plan)
+	if same || len(d) != 2 || d[0].After != nil || d[0].Key != gone.Key() || d[1].Before != nil || !strings.Contains(d[1].After.String(), "13 app") {
+		t.Errorf("%v, %v", same, d)
+	}
+}
+
 // named is the record of w with the names of its changes, as the journal has them.
 func named(w *world) []engine.Entry {
 	out := slices.Clone(w.journal.entries)

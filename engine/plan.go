@@ -233,10 +233,19 @@ func (p *NodePlan) Drift(now *NodePlan) (d resource.Diff, same bool) {
 		if was.Op != is.Op || !bytes.Equal(was.Args, is.Args) || (was.Refused == nil) != (is.Refused == nil) ||
 			was.Edit.Restart != is.Edit.Restart || len(was.Edit.Diff()) != len(is.Edit.Diff()) ||
 			!resource.Equal(was.Edit.Before, is.Edit.Before) || !resource.Equal(was.Edit.After, is.Edit.After) {
+			if d := sessionsBetween(was.Edit, is.Edit); len(d) > 0 && was.Op == is.Op && bytes.Equal(was.Args, is.Args) {
+				return d, false
+			}
 			return append(was.Edit.Diff(), is.Edit.Diff()...), false
 		}
 	}
 	return nil, true
+}
+
+// sessionsBetween is which of the sessions that was is to end have gone since, and which that is is to end have come: each
+// looks at its own only.
+func sessionsBetween(was, is Edit) resource.Diff {
+	return slices.DeleteFunc(resource.Compare(was.Before, is.Before), func(c resource.Change) bool { return !c.Key.Kind().Ends() })
 }
 
 // seenByBoth is d, between the footprints of two predictions, without what only
