@@ -66,7 +66,9 @@ func (s server) connect(_ *starlark.Thread, _ *starlark.Builtin, args starlark.T
 	switch v := through.(type) {
 	case starlark.NoneType:
 	case starlark.String:
-		t.Via = string(v)
+		if t.Via = string(v); strings.TrimSpace(t.Via) == "" { // from here the same words may reach another server
+			return nil, invalid("", "%s: via names no node: leave it out, if the server is to be reached from here", fn)
+		}
 	case *onNode:
 		t.Via = v.node
 	default:

@@ -88,6 +88,7 @@ func TestServersThatCannotBe(t *testing.T) {
 		`node.db("x").count(server = "y")`:   "unexpected argument server",
 		`node.db("x").count("idle", "more")`: "takes 1 arguments (state), got 2",
 		`node.db("x").cuont()`:               "count",
+		`db.connect("x", via = "")`:          "via names no node",
 		`db.connect("x", via = 1)`:           "via: want a node or its name",
 		`db.connect("x", through = "y")`:     "unexpected argument through",
 		`db.connect("x" * 2000)`:             "server must have",
