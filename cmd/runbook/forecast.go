@@ -9,6 +9,7 @@ import (
 	"runbook/engine"
 	"runbook/engine/forecast"
 	"runbook/engine/resource"
+	"runbook/engine/rollout"
 	"runbook/node/pg"
 )
 
@@ -19,26 +20,29 @@ func (s *session) foretell(ctx context.Context, p *engine.Plan) *engine.Error {
 		return nil
 	}
 	var servers []forecast.Server
-	for _, name := range s.run.Asked() {
-		t, _ := engine.ParseTarget(name)
-		if t.Domain != "pg" {
+	own := map[string]bool{} // by their names
+	for _, a := range s.run.Asked() {
+		if a.Domain != "pg" {
 			continue
 		}
-		server, why, err := s.server(ctx, t)
+		server, why, err := s.server(ctx, a)
+		own[server.Name] = a.Own
 		switch {
 		case err != nil:
 			e := *engine.AsError(err)
 			e.Left = engine.NothingChanged
 			return &e
 		case why != "":
-			p.Forecast = append(p.Forecast, t.Server+": not known, for "+why)
+			p.Forecast = append(p.Forecast, server.Name+": not known, for "+why)
 		default:
 			servers = append(servers, server)
 		}
 	}
 	var refused *engine.Error
 	for _, f := range forecast.Of(s.run.ByWave(p.Nodes), forecast.Pace{Bake: time.Duration(p.Header.Rollout.Bake), Limit: s.run.Limits().Duration()}, servers) {
-		p.Forecast = append(p.Forecast, f.String())
+		if f.Concerned() || !own[f.Name] { // each node may have one
+			p.Forecast = append(p.Forecast, f.String())
+		}
 		if refused == nil {
 			refused = f.Refusal()
 		}
@@ -60,10 +64,13 @@ func cuts(p *engine.Plan) bool {
 	return false
 }
 
-// server is what the target t, a Postgres, has to give, or why that cannot be said.
-func (s *session) server(ctx context.Context, t engine.Target) (out forecast.Server, why string, err error) {
-	server := t.Server
-	n, err := s.run.Target(ctx, t.String())
+// server is what the server a, a Postgres, has to give, or why that cannot be said.
+func (s *session) server(ctx context.Context, a rollout.Asked) (out forecast.Server, why string, err error) {
+	server := a.Target.Server
+	if out.Name = server; a.Own {
+		out.Name += " of " + a.Via
+	}
+	n, err := s.run.Server(ctx, a)
 	if err != nil {
 		return out, "", err
 	}
@@ -92,9 +99,9 @@ func (s *session) server(ctx context.Context, t engine.Target) (out forecast.Ser
 	if own, err := strconv.ParseUint(setting("port"), 10, 16); err == nil {
 		ports = append(ports, uint16(own))
 	}
-	out = forecast.Server{Name: server, Ports: ports, Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
+	out = forecast.Server{Name: out.Name, Ports: ports, Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
 	if out.Addr = addressOf(state); !out.Addr.IsValid() { // it is reached from the same machine
-		out.Node = t.Via
+		out.Node = a.Via
 	}
 	for _, b := range resource.All[resource.Backend](state) {
 		if b.Type == resource.ClientBackend {

@@ -299,13 +299,18 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 const cutBook = `"""A link down."""
 
 runbook(
-    params = {"server": param.string("its DSN"), "own": param.bool("the server's, and no client's", default = False)},
+    params = {
+        "server": param.string("its DSN"),
+        "own": param.bool("the link of the server, and of no client", default = False),
+        "of": param.string("the node whose own server it is", default = ""),
+    },
     limits = limits(nodes = 10, changes_per_node = 2),
     rollout = rollout(waves = ["1", "2", "100%%"], bake = "%s"),
 )
 
 def gate(fleet, p):
-    expect(pg.connect(p.server, via = "node-1").connections().free >= 0, "")
+    db = [n for n in fleet.nodes if n.name == p.of][0].pg(p.server) if p.of else pg.connect(p.server, via = "node-1")
+    expect(db.connections().free >= 0, "")
 
 def run(node, p):
     if (node.name == "node-1") == p.own:
@@ -344,6 +349,13 @@ func TestForecastOfARollout(t *testing.T) {
 	}
 	// Its own link is that of all of its clients.
 	if out, code := plan(advised[1], "own=true"); code != engine.GateFailed || !strings.Contains(out, "wave 1 would leave "+dsn+" at 21 of 17 connections: 11 are used") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	// And so it is where the hooks ask it as a node's own.
+	if out, code := plan("1s", "of=node-1"); code != engine.GateFailed || !strings.Contains(out, "would leave "+dsn+" of node-1 at 21 of 17 connections: 11 are used") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if out, code := plan(advised[1], "of=node-2"); code != engine.OK || !strings.Contains(out, "forecast: "+dsn+" of node-2: 11 of 17") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	raw, err := r.command("plan", "cut.star", "server="+dsn, "-i", "lab", "-n", "all", "--format", "json").Output()

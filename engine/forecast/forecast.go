@@ -234,6 +234,9 @@ func (f Forecast) Worst() Peak {
 	return worst
 }
 
+// Concerned reports whether any session there is cut, or may be.
+func (f Forecast) Concerned() bool { return len(f.Peaks) > 0 || f.other > 0 }
+
 // Refusal is why the rollout must not start, or nil.
 func (f Forecast) Refusal() *engine.Error {
 	for _, p := range f.Peaks {

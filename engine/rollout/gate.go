@@ -106,6 +106,7 @@ func (h *watching) look(ctx context.Context, c engine.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.run.asks(c)
 	return probe.Look(ctx, n)
 }
 

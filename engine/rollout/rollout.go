@@ -56,7 +56,7 @@ type Run struct {
 	Past map[string]*engine.Past
 
 	targets []*engine.NodePlan // see [Run.Targets]
-	asked   []string           // see [Run.Asked]
+	asked   []Asked            // see [Run.Asked]
 	changed []*engine.NodePlan // of targets, by the hooks that are through
 
 	fleet    fleet

@@ -2,8 +2,10 @@ package rollout
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,12 +99,42 @@ func (c *calls) finish(ctx context.Context) error {
 	return nil
 }
 
-// Asked are the targets that hooks have asked, in the order in which they were first.
-func (r *Run) Asked() []string { return r.asked }
+// Asked is a server that a hook has asked.
+type Asked struct {
+	engine.Target
+	Own bool // it is the own one of the node Via, and not what nodes share
+}
 
-// Target is one of them, to look at it.
+// Asked are the servers that hooks have asked, in the order in which they were first.
+func (r *Run) Asked() []Asked { return r.asked }
+
+// Server is one of them, to look at it.
+func (r *Run) Server(ctx context.Context, a Asked) (engine.Reader, error) {
+	if a.Own {
+		return r.fleet.node(ctx, r.Dialer, a.Via)
+	}
+	return r.Target(ctx, a.Target.String())
+}
+
+// Target is the target called name, to look at it.
 func (r *Run) Target(ctx context.Context, name string) (engine.Reader, error) {
 	return r.fleet.node(ctx, r.Dialer, name)
+}
+
+// asks notes that a hook asks the server of c, if it is of one.
+func (r *Run) asks(c engine.Call) {
+	t, shared := engine.ParseTarget(c.Node)
+	if !shared {
+		var args struct{ Server string }
+		if json.Unmarshal(c.Args, &args) != nil || args.Server == "" {
+			return
+		}
+		t.Domain, _, _ = strings.Cut(c.Name, ".")
+		t.Server, t.Via = args.Server, c.Node
+	}
+	if a := (Asked{t, !shared}); !slices.Contains(r.asked, a) {
+		r.asked = append(r.asked, a)
+	}
 }
 
 // Targets are what before is to change, as the last [Run.Watch] has predicted it.
@@ -212,9 +244,7 @@ func (h *watching) ask(ctx context.Context, c engine.Call) (any, error) {
 	if o, looks := c.Op.(engine.OnFleet); looks {
 		c.Op = o.OnFleet(members{h.run})
 	}
-	if !slices.Contains(h.run.asked, c.Node) {
-		h.run.asked = append(h.run.asked, c.Node)
-	}
+	h.run.asks(c)
 	if h.calls != nil {
 		pass, err := h.calls.pass(ctx, c.Node)
 		if err != nil {
