@@ -1,6 +1,7 @@
 package script
 
 import (
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"fmt"
@@ -110,7 +111,7 @@ func (b *binding) bind(server string, args starlark.Tuple, kwargs []starlark.Tup
 		i := slices.Index(b.names, name)
 		switch {
 		case i < first:
-			return nil, fmt.Errorf("unexpected argument %s%s", name, didYouMean(name, names))
+			return nil, fmt.Errorf("unexpected argument %s%s", name, cmp.Or(didYouMean(name, names), itTakes(names)))
 		case given[i] != nil:
 			return nil, fmt.Errorf("argument %s is given twice", name)
 		}

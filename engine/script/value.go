@@ -12,6 +12,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"runbook/internal/spell"
 )
 
 // maxDepth is how deep values can be nested that cross between Go and Starlark.
@@ -116,18 +118,29 @@ func (r *record) Freeze() {
 	}
 }
 
-// Attr returns nil for an unknown name: Starlark then says what there is.
-func (r *record) Attr(name string) (starlark.Value, error) {
+// field returns the value of a field, or nil.
+func (r *record) field(name string) starlark.Value {
 	if i, ok := slices.BinarySearch(r.open().names, name); ok {
-		return r.values[i], nil
+		return r.values[i]
 	}
-	return nil, nil
+	return nil
+}
+
+// Attr says of an unknown name what was probably meant, or what there is.
+func (r *record) Attr(name string) (starlark.Value, error) {
+	if v := r.field(name); v != nil {
+		return v, nil
+	}
+	if near := spell.Near(name, r.names, 1); len(near) > 0 {
+		return nil, fmt.Errorf("%s has no .%s field or method (did you mean .%s?)", r.kind, name, near[0])
+	}
+	return nil, fmt.Errorf("%s has no .%s field or method%s", r.kind, name, itHas(r.names))
 }
 
 // Get implements starlark.Mapping.
 func (r *record) Get(key starlark.Value) (starlark.Value, bool, error) {
 	name, _ := starlark.AsString(key)
-	v, _ := r.Attr(name)
+	v := r.field(name)
 	return v, v != nil, nil
 }
 
