@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -90,11 +91,16 @@ func (o PgTerminate) Validate() error {
 		return err
 	case w == resource.Where{}:
 		return fmt.Errorf("selects every session: give one of state, idle_for, older_than, user, application, client and db at least")
+	case w.State != "" && !slices.Contains(states, w.State):
+		return fmt.Errorf("state is %q: want one of %s", w.State, strings.Join(states, ", "))
 	case w.IdleFor > 0 && w.State != "" && !strings.HasPrefix(w.State, resource.Idle):
 		return fmt.Errorf("state is %q, and idle_for selects idle sessions only", w.State)
 	}
 	return resource.CheckServer(o.Server)
 }
+
+// states are those that Postgres tells of sessions.
+var states = []string{"active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "disabled"}
 
 // where is what the arguments select.
 func (o PgTerminate) where() (resource.Where, error) {

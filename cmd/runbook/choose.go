@@ -40,12 +40,13 @@ func (f fleetFlags) fromInventory(ctx context.Context) (*fleet, error) {
 		problems: map[string]*engine.Error{}, close: func() {},
 	}
 	targets := sshDialer{}
+	for _, n := range inv.Nodes() { // servers are reached also through nodes that are not selected
+		targets[n.Name] = reach{target(n), n.Problem}
+	}
 	for _, n := range chosen {
 		if n.Problem != nil {
 			fl.problems[n.Name] = n.Problem
-			continue
 		}
-		targets[n.Name] = target(n)
 	}
 	fl.dialer = targets
 	if len(fl.problems) > 0 && !f.asking {

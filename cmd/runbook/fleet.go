@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"runbook/engine"
+	"runbook/internal/spell"
 	"runbook/inventory"
 	"runbook/lab"
 	"runbook/node/sim"
@@ -200,15 +203,33 @@ func infos(nodes []inventory.Node) []engine.NodeInfo {
 }
 
 // sshDialer reaches nodes over SSH.
-type sshDialer map[string]ssh.Target
+type sshDialer map[string]reach
+
+// reach is how a node is reached, or why it cannot be.
+type reach struct {
+	ssh.Target
+	problem *engine.Error
+}
 
 // Dial implements [engine.Dialer].
 func (d sshDialer) Dial(ctx context.Context, name string) (engine.Node, error) {
-	t, ok := d[name]
-	if !ok {
-		return nil, engine.Invalid.Errorf("node %s is not selected", name)
+	r, ok := d[name]
+	switch {
+	case !ok:
+		return nil, noNode(name, slices.Sorted(maps.Keys(d)))
+	case r.problem != nil:
+		return nil, r.problem
 	}
-	return ssh.Dial(ctx, t)
+	return ssh.Dial(ctx, r.Target)
+}
+
+// noNode is the error where name is none of the known nodes.
+func noNode(name string, known []string) error {
+	e := &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("the inventory has no node %s", name), Hint: spell.Question(spell.Near(name, known, 3))}
+	if e.Hint == "" && len(known) <= 10 {
+		e.Hint = "it has " + strings.Join(known, ", ")
+	}
+	return e
 }
 
 func target(n inventory.Node) ssh.Target {
@@ -271,11 +292,11 @@ func labFleet(l *lab.Lab, done func()) *fleet {
 	for _, n := range l.Nodes() {
 		host, _, _ := net.SplitHostPort(n.Addr)
 		fl.nodes = append(fl.nodes, engine.NodeInfo{Name: n.Name})
-		targets[n.Name] = ssh.Target{
+		targets[n.Name] = reach{Target: ssh.Target{
 			Name: n.Name, Host: host, Port: 22, User: lab.User, IdentityFiles: []string{l.KeyFile()},
 			KnownHosts: []string{l.KnownHosts()}, ConfigFile: "none", Agents: carried,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, n.Name) },
-		}
+		}}
 	}
 	fl.dialer = targets
 	return fl
@@ -285,7 +306,13 @@ func labFleet(l *lab.Lab, done func()) *fleet {
 type simDialer map[string]engine.Node
 
 // Dial implements [engine.Dialer].
-func (d simDialer) Dial(_ context.Context, name string) (engine.Node, error) { return d[name], nil }
+func (d simDialer) Dial(_ context.Context, name string) (engine.Node, error) {
+	n, ok := d[name]
+	if !ok {
+		return nil, noNode(name, slices.Sorted(maps.Keys(d)))
+	}
+	return n, nil
+}
 
 func simulated(n int) *fleet {
 	fl := &fleet{inventory: ownLab, close: func() {}}

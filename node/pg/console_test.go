@@ -47,7 +47,7 @@ stats_users = looker
 pool_mode = %s
 max_client_conn = 10
 `, p.Port, port, mode)), 0o644)
-	os.WriteFile(filepath.Join(dir, "users.txt"), []byte("\"someone\" \"\"\n\"looker\" \"\"\n"), 0o644)
+	os.WriteFile(filepath.Join(dir, "users.txt"), []byte("\"someone\" \"\"\n\"looker\" \"\"\n\"notsomeone\" \"\"\n"), 0o644)
 	cmd := exec.Command(bin, ini)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.As()}
@@ -102,6 +102,7 @@ func TestThroughPooler(t *testing.T) {
 	}
 	fails(t, console, engine.Invalid, "is the console of a pgbouncer, and no Postgres")
 	fails(t, strings.Replace(shop, "dbname=shop", "dbname=other", 1), engine.Unreachable, `has no database "other"`)
+	fails(t, strings.Replace(console, "user=", "user=not", 1), engine.Unreachable, `does not let role notsomeone look\n.*stats_users`)
 	_, err := s.Read(t.Context(), resource.Query{{Kind: resource.KindPool}})
 	judge(t, err, engine.Invalid, "is no console of a pgbouncer")
 }

@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -101,7 +102,10 @@ func unreadable(err error) error {
 		e.Cause = "server has a word that no DSN here can have; it can have " + strings.Join(words, ", ")
 		e.Hint = "what is secret stands in ~/.pgpass or in a service; what is set on the server is its own"
 	case strings.HasPrefix(why, "failed to read service"):
-		e.Cause = "server names a service that cannot be found: " + inside(why)
+		e.Cause = "server names a service, and the services cannot be read: " + inside(why)
+		if _, name, none := strings.Cut(inside(why), "unable to find service: "); none {
+			e.Cause = fmt.Sprintf("server names service %q, and there is none", name)
+		}
 		e.Hint = "services stand in ~/.pg_service.conf, or in the file that PGSERVICEFILE names"
 	case strings.HasPrefix(why, "failed to configure TLS"):
 		e.Cause, e.Hint = "the TLS settings of server do not work: "+inside(why), ""

@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,6 +33,7 @@ const (
 	stateLockTimeout     = "55P03"
 	stateReadOnly        = "25006"
 	stateNoRight         = "42501"
+	stateSyntax          = "42601"
 	stateProtocol        = "08P01" // all that a pgbouncer says
 	classStatement       = "42"    // what is wrong with the text of a statement
 	classValue           = "22"    // what is wrong with a value in it
@@ -93,7 +95,11 @@ func (s *Server) sayServer(e *engine.Error, said *pgconn.PgError) {
 	case said.Code == stateNotAuthorized:
 		e.Cause = "does not let in role " + role + ": " + said.Message
 	case said.Code == stateNoDatabase, said.Code == stateProtocol && strings.HasPrefix(said.Message, "no such database"):
-		e.Cause = fmt.Sprintf("has no database %q", db)
+		e.Cause = fmt.Sprintf("has no database %q", cmp.Or(db, role)) // as libpq has it, and the server
+		e.Hint = "dbname=NAME names another; where nothing does, it is the role's name"
+		if said.Code == stateProtocol {
+			e.Hint = "dbname=NAME names another; pgbouncer's console is its database pgbouncer"
+		}
 	case said.Code == stateNotYet:
 		e.Cause = "takes no connections at present: " + said.Message
 	case said.Code == stateShutdown, said.Code == stateIdleSessionOver:
@@ -117,6 +123,9 @@ func (s *Server) sayServer(e *engine.Error, said *pgconn.PgError) {
 	case strings.HasPrefix(said.Message, "admin access needed"):
 		e.Cause = fmt.Sprintf("does that for its admins only, and %s is none", role)
 		e.Hint = "admin_users in pgbouncer.ini names them"
+	case said.Code == stateProtocol && said.Message == "not allowed":
+		e.Cause = fmt.Sprintf("does not let role %s look", role)
+		e.Hint = "admin_users and stats_users in pgbouncer.ini name who may"
 	default:
 		e.Cause = fmt.Sprintf("said: %s (SQLSTATE %s)", said.Message, said.Code)
 	}

@@ -84,7 +84,7 @@ func TestDSNs(t *testing.T) {
 		{"host='db-1", "is no DSN that can be read"},
 		{"host=db-1 options='-c work_mem=hunter2'", "has a word that no DSN here can have"},
 		{"host=db-1 servicefile=/tmp/hunter2", "has a word that no DSN here can have"},
-		{"service=other", "names a service that cannot be found: unable to find service: other"},
+		{"service=other", `names service "other", and there is none`},
 		{"host=db-1 sslmode=verify-full sslrootcert=/nowhere/ca.pem", "TLS settings of server do not work: .*no such file"},
 		{"host=db-1\nport=1", "line break"},
 	} {
@@ -121,6 +121,7 @@ func TestRefusals(t *testing.T) {
 	t.Setenv("PGPASSFILE", passfile)
 	write(password)
 	fails(t, p.DSN("dbname=nowhere"), engine.Unreachable, `Postgres .* has no database "nowhere"`)
+	fails(t, strings.Replace(p.DSN("user=app"), "dbname=postgres", "", 1), engine.Unreachable, `has no database "app"\n.*dbname=NAME`)
 	fails(t, p.DSN("user=nobody"), engine.Unreachable, `does not take the password of role nobody`) // it does not tell who there is
 	fails(t, p.TCP("user=other"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry for host "127.0.0.1", user "other"`)
 	fails(t, p.TCP("user=tls"), engine.Unreachable, `lets nobody in as this: no pg_hba.conf entry .*(no encryption|SSL off)\n.*sslmode=require`)

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -94,9 +95,21 @@ func (s *Server) query(ctx context.Context, c *pgconn.PgConn, q resource.SQL, ro
 	}
 	opened := c.ExecParams(ctx, "declare answer no scroll cursor for "+q.Query, args, nil, nil, nil).Read()
 	if opened.Err != nil {
-		return opened.Err
+		return notQuery(opened.Err, q.Query)
 	}
 	return take(c.ExecParams(ctx, fmt.Sprintf("fetch %d from answer", maxRows+1), nil, nil, nil, nil), rows)
+}
+
+// looks is how a query begins that can be opened as a cursor.
+var looks = regexp.MustCompile(`(?is)^(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|values|table)\b`)
+
+// notQuery is err, which the server has met with query; of another statement, which it takes for a syntax error, it says that it is one.
+func notQuery(err error, query string) error {
+	var said *pgconn.PgError
+	if errors.As(err, &said) && said.Code == stateSyntax && !looks.MatchString(query) {
+		return &engine.Error{Code: engine.Invalid, Cause: "a query here is a select, with, values or table, and nothing else: " + said.Message, Hint: "pg.setting reads what show does; what changes a server is an operation of its own: pg.terminate, pg.set"}
+	}
+	return err
 }
 
 // take reads an answer into rows.

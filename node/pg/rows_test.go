@@ -53,7 +53,9 @@ func TestQueryOnlyLooks(t *testing.T) {
 		create language untrusted handler plpgsql_call_handler;
 		create function anything() returns int language untrusted as $$ begin return 1; end $$`)
 	for sql, words := range map[string]string{
-		"delete from kept": "does not understand that: syntax error",
+		"delete from kept":  "a query here is a select, with, values or table, and nothing else: syntax error",
+		"show work_mem":     "a query here is a select",
+		"select from where": "does not understand that: syntax error",
 		"with x as (delete from kept returning 1) select * from x":       "DECLARE CURSOR must not contain data-modifying statements",
 		"select 1; delete from kept":                                     "cannot insert multiple commands",
 		"select writes()":                                                "is only looked at here: cannot execute DELETE in a read-only transaction",
