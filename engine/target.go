@@ -1,6 +1,11 @@
 package engine
 
-import "strings"
+import (
+	"cmp"
+	"net/url"
+	"regexp"
+	"strings"
+)
 
 // Target is a server that several nodes share, such as a database that is reached by
 // name. Hooks and scripts look at it; before and after may change it. It is
@@ -20,6 +25,32 @@ func (t Target) String() string {
 		s += via + t.Via
 	}
 	return s
+}
+
+// word finds the words of a DSN that say which server and database it is.
+var word = regexp.MustCompile(`(?:^|\s)(host|hostaddr|port|dbname)\s*=\s*('[^']*'|\S+)`)
+
+// Short is the target's name for where there is little room: "pg db-1:5432/shop via web-1". Two
+// targets may have the same.
+func (t Target) Short() string {
+	of := map[string]string{}
+	for _, m := range word.FindAllStringSubmatch(t.Server, -1) {
+		of[m[1]] = strings.Trim(m[2], "'")
+	}
+	host, port, db := cmp.Or(of["host"], of["hostaddr"]), of["port"], of["dbname"]
+	if u, err := url.Parse(t.Server); err == nil && u.Host != "" {
+		host, port, db = u.Hostname(), u.Port(), strings.TrimPrefix(u.Path, "/")
+	}
+	if host == "" {
+		return t.String() // a service, or what no DSN is
+	}
+	if port != "" {
+		host += ":" + port
+	}
+	if db != "" {
+		host += "/" + db
+	}
+	return Target{t.Domain, host, t.Via}.String()
 }
 
 // ParseTarget reads the name of a target, or reports that it is a node's.

@@ -35,13 +35,18 @@ func (v *view) asks() (text, colour string) {
 	case v.result != nil:
 		return v.ending(), strong
 	case n != nil && v.at == n && n.wave == shared:
-		return fmt.Sprintf("apply to %s?  y yes  s no, which stops the run", n.name), strong + yellow
+		return v.question("apply to ", n, "?  y yes  s no, which stops the run"), strong + yellow
 	case n != nil && v.at == n:
-		return fmt.Sprintf("apply to %s?  y yes  s skip", n.name) + v.alike(), strong + yellow
+		return v.question("apply to ", n, "?  y yes  s skip"+v.alike()), strong + yellow
 	case n != nil:
-		return fmt.Sprintf("%s is asked about: enter goes there", n.name), strong + yellow
+		return v.question("", n, " is asked about: enter goes there"), strong + yellow
 	}
 	return v.goesOn(), ""
+}
+
+// question is what is asked about n, whose name has the room that the rest leaves.
+func (v *view) question(before string, n *nodeSeen, after string) string {
+	return before + nameIn(n.name, max(v.width-len(before)-len(after), 8)) + after
 }
 
 // alike is what w is for.
@@ -125,6 +130,9 @@ func (v *view) says() (text, colour string) {
 	case n != nil && n.group != nil && n.group.odd:
 		return "! " + v.differs(n), yellow
 	case n != nil && n.wave == shared:
+		if first, _ := v.asks(); !strings.Contains(first, n.name) {
+			return "a server that the nodes share: " + n.name, dim
+		}
 		return "a server that the nodes share", dim
 	case n != nil:
 		q := v.asking.q

@@ -58,7 +58,11 @@ func (v *view) nodeHeading(width, lines, height int) string {
 	if v.tab == tabResult {
 		name = "the run"
 	}
-	v.heading(t, paneNode, middle(name, max(width-26, 8))).add("", " ")
+	seen := "" // which of the lines are seen, of all
+	if lines > height {
+		seen = fmt.Sprintf("%d-%d of %d", v.down+1, v.down+height, lines)
+	}
+	v.heading(t, paneNode, nameIn(name, max(width-26-len(seen), 8))).add("", " ")
 	for i, n := range tabNames {
 		switch {
 		case tab(i) == v.tab:
@@ -68,10 +72,7 @@ func (v *view) nodeHeading(width, lines, height int) string {
 			t.add(dim, " "+n)
 		}
 	}
-	if lines > height {
-		t.right(yellow, fmt.Sprintf("%d-%d of %d", v.down+1, v.down+height, lines))
-	}
-	return t.String()
+	return t.right(yellow, seen).String()
 }
 
 func (v *view) nextTab() tab {

@@ -174,7 +174,7 @@ func (v *view) nodeRow(t *strip, n *nodeSeen) string {
 	}
 	state := v.stateOf(n)
 	t.add("", mark+" ")
-	return t.add("", middle(n.name, max(t.room-stateWidth-1, 4))).keep(stateWidth).add(stateColour(state), state).String()
+	return t.add("", nameIn(n.name, max(t.room-stateWidth-1, 4))).keep(stateWidth).add(stateColour(state), state).String()
 }
 
 // stateColour is how a state looks, beside being a word.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,17 @@ func (n *night) first() {
 	n.gate(64)
 }
 
+// shared is the question about a server, which gets so many changes.
+func (n *night) shared(server string, changes int) {
+	n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
+	n.planned(0, len(fleet))
+	n.plans[server] = &engine.NodePlan{Node: server, Steps: slices.Repeat([]engine.PlannedChange{step(resource.State{}, resource.Of(route("10.98.0.1")))}, changes)}
+	n.tell(engine.Event{Kind: engine.EventGate, Op: "before"}, engine.Event{Kind: engine.EventPlanned, Node: server, Plan: n.plans[server]},
+		engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 5, 7)},
+			Forecast: []string{"service=main: 71 of 100 connections used; at most 93 in wave 3, for a backend whose session is cut lives on for 20m0s"}})
+	n.ask(server, 0, 1, 1, 1)
+}
+
 // second is the first question of the second wave, which is about the four that are alike in it.
 func (n *night) second() chan rollout.Answer {
 	n.first()
@@ -277,15 +289,9 @@ var scenes = []struct {
 		n.second()
 		n.Press("g", "r", "u", "n")
 	}},
-	{name: "shared", play: func(n *night) {
-		n.tell(engine.Event{Kind: engine.EventPredict, Nodes: len(fleet)})
-		n.planned(0, len(fleet))
-		const server = "pg service=main via db-primary"
-		n.plans[server] = &engine.NodePlan{Node: server, Steps: []engine.PlannedChange{step(resource.State{}, resource.Of(route("10.98.0.1")))}}
-		n.tell(engine.Event{Kind: engine.EventGate, Op: "before"}, engine.Event{Kind: engine.EventPlanned, Node: server, Plan: n.plans[server]},
-			engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 5, 7)},
-				Forecast: []string{"service=main: 71 of 100 connections used; at most 93 in wave 3, for a backend whose session is cut lives on for 20m0s"}})
-		n.ask(server, 0, 1, 1, 1)
+	{name: "shared", play: func(n *night) { n.shared("pg service=main via db-primary", 1) }},
+	{name: "shared-dsn", play: func(n *night) {
+		n.shared("pg host=db-1.eu.example.net port=5433 dbname=shop user=monitor sslmode=verify-full sslrootcert=/etc/ssl/ours.pem via db-primary", 30)
 	}},
 	{name: "applying", colour: true, play: func(n *night) {
 		n.all("web-2", "web-3", "web-4", "web-5")

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"runbook/engine"
 )
 
 // This file lays out text in columns: lines of an exact width, whatever the text in them is made of.
@@ -40,6 +42,14 @@ func middle(text string, columns int) string {
 	}
 	tail := (columns - 1) / 2
 	return ansi.Cut(text, 0, columns-1-tail) + "…" + ansi.Cut(text, width-tail, width)
+}
+
+// nameIn is a node's name in so many columns at the most: of a server the short one where the whole one is longer.
+func nameIn(name string, columns int) string {
+	if t, is := engine.ParseTarget(name); is && ansi.StringWidth(cells(name)) > columns {
+		name = t.Short()
+	}
+	return middle(name, columns)
 }
 
 // strip is a line of so many columns, which is filled from the left.

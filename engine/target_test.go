@@ -1,0 +1,22 @@
+package engine
+
+import "testing"
+
+func TestShortNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"pg service=main via db-1": "pg service=main via db-1",
+		"pg host=db-1.example.net port=5433 dbname=shop user=a sslmode=verify-full via web-1": "pg db-1.example.net:5433/shop via web-1",
+		"pg hostaddr = 10.0.0.1 user=a":                  "pg 10.0.0.1",
+		"pg host='/var/run/my pg' dbname='a b'":          "pg /var/run/my pg/a b",
+		"pg postgres://a@db-1:5433/shop?sslmode=disable": "pg db-1:5433/shop",
+		"pg postgres://a@db-1,db-2/shop":                 "pg db-1,db-2/shop",
+		"pg dbname=shop":                                 "pg dbname=shop",
+		"bouncer host=db-1 port=6432 dbname=pgbouncer":   "bouncer db-1:6432/pgbouncer",
+		"pg xhost=1 port=2":                              "pg xhost=1 port=2",
+	} {
+		target, is := ParseTarget(name)
+		if got := target.Short(); !is || got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
