@@ -34,7 +34,7 @@ func (v *view) asks() (text, colour string) {
 		return v.ending(), strong + red
 	case v.result != nil:
 		return v.ending(), strong
-	case n != nil && v.at == n && n.wave == shared:
+	case n != nil && v.at == n && v.asking.q.Hook != "":
 		return v.question("apply to ", n, "?  y yes  s no, which stops the run"), strong + yellow
 	case n != nil && v.at == n:
 		return v.question("apply to ", n, "?  y yes  s skip"+v.alike()), strong + yellow
@@ -184,7 +184,7 @@ func (v *view) hints() string {
 	add(!free, "enter")
 	add(!free, "esc leaves")
 	add(free && here, "y apply")
-	add(free && here, map[bool]string{false: "s skip", true: "s no"}[here && v.at.wave == shared])
+	add(free && here, map[bool]string{false: "s skip", true: "s no"}[here && v.asking.q.Hook != ""])
 	add(free && here && v.asking.q.Alike > 1, "w alike")
 	add(free && v.asking != nil && !here, "enter to the question")
 	add(free && drives && v.at != nil && v.at.state == engine.NodeDone, "r take back")

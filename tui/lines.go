@@ -110,19 +110,26 @@ func JSONLines(w io.Writer) func(engine.Event) {
 func Prompt(in io.Reader, out io.Writer, s Style) func(context.Context, rollout.Question) (rollout.Answer, error) {
 	r := bufio.NewReader(in)
 	return func(ctx context.Context, q rollout.Question) (rollout.Answer, error) {
-		fmt.Fprintf(out, "\n%s\n", s.bold(fmt.Sprintf("%s   wave %d of %d, node %d of %d", q.Plan.Node, q.Wave, q.Waves, q.Nth, q.Of)))
+		place := fmt.Sprintf("wave %d of %d, node %d of %d", q.Wave, q.Waves, q.Nth, q.Of)
+		if q.Hook != "" {
+			place = "a server that the nodes share, in " + q.Hook
+		}
+		fmt.Fprintf(out, "\n%s\n", s.bold(fmt.Sprintf("%s   %s", q.Plan.Node, place)))
 		for _, l := range nodeLines(q.Plan) {
 			fmt.Fprintf(out, "  %s\n", s.line(l))
 		}
 		if left := q.Of - q.Nth + 1; q.Alike > 0 && left > q.Alike { // the others have to be looked at by themselves
 			fmt.Fprintf(out, "  %s\n", s.line(fmt.Sprintf("! of the %d nodes left of this wave, %d get this diff", left, q.Alike)))
 		}
-		all := ""
-		if q.Alike > 1 {
-			all = fmt.Sprintf("a(ll %d alike of this wave), ", q.Alike)
+		choice := "y, s(kip), q"
+		switch {
+		case q.Hook != "": // it cannot do without
+			choice = "y, q"
+		case q.Alike > 1:
+			choice = fmt.Sprintf("y, s(kip), a(ll %d alike of this wave), q", q.Alike)
 		}
 		for {
-			line, err := asked(ctx, r, out, fmt.Sprintf("apply to %s? [y, s(kip), %sq] ", shown(q.Plan.Node), all))
+			line, err := asked(ctx, r, out, fmt.Sprintf("apply to %s? [%s] ", shown(q.Plan.Node), choice))
 			if err != nil {
 				return rollout.Quit, err
 			}

@@ -303,7 +303,7 @@ func hookLines(p *engine.Plan) []string {
 	for _, h := range []struct{ name, when string }{
 		{engine.HookBefore, "now, and again before the first wave"},
 		{engine.HookGate, "now, before the first wave" + while + ", and after each"},
-		{engine.HookAfter, "when all waves are through"},
+		{engine.HookAfter, "when all waves are through, and shows then what it would change of a server"},
 	} {
 		if pos := p.Header.Hooks[h.name]; pos != "" {
 			out = append(out, fmt.Sprintf("%s looks at the fleet %s (%s)", h.name, h.when, pos))

@@ -218,7 +218,9 @@ func (n *night) shared(server string, changes int) {
 	n.tell(engine.Event{Kind: engine.EventGate, Op: "before"}, engine.Event{Kind: engine.EventPlanned, Node: server, Plan: n.plans[server]},
 		engine.Event{Kind: engine.EventRun, Limits: theLimits, Outlook: &engine.Outlook{Failures: 1, Waves: outlook(1, 5, 7)},
 			Forecast: []string{"service=main: 71 of 100 connections used; at most 93 in wave 3, for a backend whose session is cut lives on for 20m0s"}})
-	n.ask(server, 0, 1, 1, 1)
+	n.tell(engine.Event{Kind: engine.EventQuestion, Node: server, Nodes: 1, Text: "node 1 of 1"})
+	n.Ask(rollout.Question{Plan: n.plans[server], Hook: "before", Waves: 3, Nth: 1, Of: 1, Alike: 1})
+	n.Drawn()
 }
 
 // second is the first question of the second wave, which is about the four that are alike in it.

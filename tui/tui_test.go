@@ -208,6 +208,12 @@ func TestPrompt(t *testing.T) {
 			}
 		}
 	}
+	var out bytes.Buffer
+	server := &engine.NodePlan{Node: "pg service=main"}
+	if got, err := tui.Prompt(strings.NewReader("q\n"), &out, tui.Style{})(t.Context(), rollout.Question{Plan: server, Hook: "before", Waves: 2, Nth: 1, Of: 1, Alike: 1}); err != nil || got != rollout.Quit ||
+		!strings.Contains(out.String(), "pg service=main   a server that the nodes share, in before\n") || !strings.Contains(out.String(), "apply to pg service=main? [y, q]") {
+		t.Errorf("%v, %v\n%s", got, err, out.String())
+	}
 	for _, in := range []string{"", "\n\n"} {
 		got, err := tui.Prompt(strings.NewReader(in), &bytes.Buffer{}, tui.Style{})(t.Context(), rollout.Question{Plan: plan().Nodes[0]})
 		if err == nil || got != rollout.Quit {

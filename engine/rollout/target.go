@@ -146,7 +146,7 @@ func (a *application) change(ctx context.Context, hook string, plans []*engine.N
 		if len(p.Changes()) == 0 || a.Confirm == nil || a.Asks != nil && !a.Asks(a.info(p.Node)) {
 			continue
 		}
-		answer, err := a.ask(ctx, Question{Plan: p, Wave: wave, Waves: waves, Nth: i + 1, Of: len(plans), Alike: 1})
+		answer, err := a.ask(ctx, Question{Plan: p, Hook: hook, Wave: wave, Waves: waves, Nth: i + 1, Of: len(plans), Alike: 1})
 		if err == nil && (answer == Quit || answer == Skip) { // the hook cannot do without
 			err = &engine.Error{Code: engine.Interrupted, Cause: fmt.Sprintf("%s was not confirmed", hook)}
 		}

@@ -14,7 +14,8 @@ import (
 // Question is put before a node is changed.
 type Question struct {
 	Plan  *engine.NodePlan
-	Wave  int // from 1
+	Hook  string // which is to change it, and without which the run does not go on; "": it is changed in a wave
+	Wave  int    // from 1
 	Waves int
 	Nth   int // of the nodes of this wave that need an answer, from 1
 	Of    int
