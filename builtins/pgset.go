@@ -182,10 +182,9 @@ func (o PgSet) text() string {
 
 // Who can change a setting when: pg_settings.context.
 const (
-	never     = "internal"
-	atStart   = "postmaster"
-	fromFile  = "configuration file"
-	noSession = "backend" // and "superuser-backend": sessions that begin later have it
+	never    = "internal"
+	atStart  = "postmaster"
+	fromFile = "configuration file"
 )
 
 // notByAlter are settings that ALTER SYSTEM does not take, or that mean something else in a file.
@@ -214,7 +213,7 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	}
 	override := !ofFile(have) || have.Value == disabled // what this session shows is not what others have, or not what is written
 	switch {
-	case !have.Pending && !override && now == value, (have.Pending || override || eachSession(have)) && have.Auto != nil && written == value:
+	case !have.Pending && !override && now == value, (have.Pending || override || have.EachSession()) && have.Auto != nil && written == value:
 		return resource.Of(have), nil
 	}
 	if err := mayAlter(have); err != nil {
@@ -223,7 +222,7 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	if o.text() == "" && strings.HasSuffix(strings.ToLower(have.Name), "_preload_libraries") {
 		return nil, &engine.Error{
 			Code: engine.Invalid, Cause: fmt.Sprintf("%s is to be empty, and ALTER SYSTEM would write a library without a name, with which no server starts and no session begins", have.Name),
-			Hint: "take the line out of the file that has it, or by ALTER SYSTEM RESET",
+			Hint: "take the line out of the file that has it; pg.reset takes out what ALTER SYSTEM has written",
 		}
 	}
 	want := have
@@ -234,7 +233,7 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 		want.Pending = value != now
 	case have.Value == disabled:
 		want.Source = fromFile
-	case !override && !eachSession(have):
+	case !override && !have.EachSession():
 		want.Value, want.Source = value, fromFile
 	}
 	return resource.Of(want), nil
@@ -247,9 +246,6 @@ const disabled = "(disabled)"
 func ofFile(c resource.Setting) bool {
 	return slices.Contains([]string{"default", "environment variable", fromFile}, c.Source)
 }
-
-// eachSession reports whether only sessions that begin later have what c is changed to.
-func eachSession(c resource.Setting) bool { return strings.HasSuffix(c.Context, noSession) }
 
 // mayAlter is an error where c cannot be changed by the role that asks, or not taken back.
 func mayAlter(c resource.Setting) error {
@@ -274,6 +270,11 @@ func mayAlter(c resource.Setting) error {
 
 // Result implements [engine.Change].
 func (o PgSet) Result(changed bool, s resource.State) any {
-	c, _ := resource.Get[resource.Setting](s, resource.SettingKey(o.Server, o.Name))
+	return settingChanged(changed, s, o.Server, o.Name)
+}
+
+// settingChanged is the result of a change of the setting name.
+func settingChanged(changed bool, s resource.State, server, name string) any {
+	c, _ := resource.Get[resource.Setting](s, resource.SettingKey(server, name))
 	return map[string]any{"changed": changed, "setting": setting(c), "restart": c.Pending}
 }

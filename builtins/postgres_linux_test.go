@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -172,6 +173,55 @@ func TestSetForReal(t *testing.T) {
 		if got := shows(name); got != want {
 			t.Errorf("put back, %s is %s, want %s", name, got, want)
 		}
+	}
+}
+
+// What resets come to at a real server, of settings that a file has and of others, is as predicted; they are put back.
+func TestResetForReal(t *testing.T) {
+	server, admin, _ := postgres(t)
+	n := pg.Beside(sim.New(sim.LabNode("db-1", 1)), nil)
+	defer n.Close()
+	do := func(sql string) string {
+		t.Helper()
+		r, err := admin.Exec(t.Context(), sql).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := r[len(r)-1]; len(last.Rows) > 0 {
+			return string(last.Rows[0][0])
+		}
+		return ""
+	}
+	set := map[string]string{
+		"work_mem": "8MB", "max_wal_size": "2GB", "max_connections": "80", "max_prepared_transactions": "5", "log_connections": "on", "search_path": "shop", "tcp_keepalives_idle": "60",
+		"wal_buffers": "1MB", "TimeZone": "Europe/Berlin", "jit": "off", "archive_command": "true", "client_connection_check_interval": "5s", "commit_delay": "10", "bgwriter_lru_multiplier": "3",
+	}
+	var calls []engine.Call
+	for name, value := range set {
+		do(fmt.Sprintf("alter system set %s = '%s'", name, value))
+		calls = append(calls, ask(t, "pg.reset", map[string]any{"server": server, "name": name}))
+	}
+	do("select pg_reload_conf()")
+	const written = "select count(*) from pg_file_settings where sourcefile like '%auto.conf'"
+	for deadline := time.Now().Add(30 * time.Second); do("show work_mem") != "8MB" && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	_, pass, err := run(t, n, engine.Limits{engine.LimitChangesPerNode: {N: 20}}, calls...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, mem := do(written), do("show work_mem"); left != "0" || mem != "4MB" {
+		t.Errorf("%s are left, work_mem is %s", left, mem)
+	}
+	again, _, err := run(t, n, engine.Limits{}, calls...)
+	if err != nil || len(again.Changes()) != 0 {
+		t.Errorf("again: %v, %v", err, again.Changes())
+	}
+	if err := pass.PutBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if back := do(written); back != fmt.Sprint(len(set)) || do("show work_mem") != "8MB" {
+		t.Errorf("%s of %d are back", back, len(set))
 	}
 }
 

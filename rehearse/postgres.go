@@ -29,7 +29,7 @@ type Postgres struct {
 	Node     string                      `json:"node,omitempty"`
 	Server   map[string]any              `json:"server,omitempty"`   // version (150000), max_connections, reserved, in_recovery, role, superuser, sees_all, signals, pooler
 	Backends []map[string]any            `json:"backends,omitempty"` // user, db, application, client (address:port), state, state_for, age, xact_for, type, protected; and count: how many of them
-	Settings map[string]any              `json:"settings,omitempty"` // by name: a value in its unit, or a dict of value, unit, type, context, source, auto, options, min, max
+	Settings map[string]any              `json:"settings,omitempty"` // by name: a value in its unit, or a dict of value, unit, type, context, source, auto, base (a dict of value and source: what it is without auto), options, min, max
 	Queries  []Answer                    `json:"queries,omitempty"`
 	Answers  map[string][]map[string]any `json:"answers,omitempty"` // rows of "locks", "standbys", "slots", "receiver"
 }
@@ -160,7 +160,15 @@ func settingOf(server, name string, v any) (resource.Setting, error) {
 	default:
 		return c, fmt.Errorf("want a value, or a dict that has one: text, a number or a bool")
 	}
-	return c, fill(&c, fields)
+	err := fill(&c, fields)
+	switch {
+	case c.Base != nil:
+	case c.Auto == nil:
+		c.Base = &resource.SettingBase{Value: c.Value, Source: c.Source}
+	default:
+		c.Base = &resource.SettingBase{Source: "default"}
+	}
+	return c, err
 }
 
 // fill sets the fields of to that a dict names, by the names of their json tags.

@@ -165,8 +165,20 @@ type Setting struct {
 	// Actual is what a Value of 0 comes to that means what the system has, as far as the
 	// connection that asks shows it: of the TCP settings, of a TCP connection. No comparison sees it.
 	Actual string `json:"actual,omitempty"`
-	Alter  bool   `json:"alter,omitempty"` // the role may change it by ALTER SYSTEM
+	// Base is what it comes to without what ALTER SYSTEM has written; nil: not known. No comparison sees it.
+	Base  *SettingBase `json:"base,omitempty"`
+	Alter bool         `json:"alter,omitempty"` // the role may change it by ALTER SYSTEM
 }
+
+// SettingBase is what a setting is by the other files, or by the server itself.
+type SettingBase struct {
+	Value  string `json:"value"`  // as it is written
+	Source string `json:"source"` // "configuration file" or "default"
+}
+
+// EachSession reports whether a session has the setting as it was when that began: of what is
+// changed later only sessions that begin then show anything.
+func (c Setting) EachSession() bool { return strings.HasSuffix(c.Context, "backend") } // and "superuser-backend"
 
 // SettingKey is the key of the setting name of a server, whatever the case in which that is written.
 func SettingKey(server, name string) Key {

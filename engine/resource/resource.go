@@ -306,7 +306,10 @@ func same(a, b Resource) bool {
 		return ok && a.Key() == other.Key()
 	case Setting:
 		if other, ok := b.(Setting); ok {
-			a.Actual = other.Actual
+			a.Actual, a.Base = other.Actual, other.Base
+			if a.EachSession() { // the one that asks may have begun before or after a change
+				a.Value, a.Source = other.Value, other.Source
+			}
 		}
 		return Identical(a, b)
 	case Pool:

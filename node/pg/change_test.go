@@ -56,6 +56,7 @@ func TestSettings(t *testing.T) {
 		{"work_mem", func(c *resource.Setting) { c.Auto, c.Source, c.Value = to("8MB"), "configuration file", "8192" }},
 		{"log_connections", func(c *resource.Setting) { c.Auto = to("on") }}, // of sessions that begin from then on
 		{"max_connections", func(c *resource.Setting) { c.Auto, c.Pending = to("40"), true }},
+		{"max_prepared_transactions", func(c *resource.Setting) { c.Auto, c.Pending = to("5"), true }}, // of which no file has anything
 		{"search_path", func(c *resource.Setting) {
 			c.Auto, c.Source, c.Value = to(`"$user", "it's \ one", public`), "configuration file", `"$user", "it's \ one", public`
 		}},
@@ -70,7 +71,11 @@ func TestSettings(t *testing.T) {
 			if len(left) > 0 {
 				t.Fatal(left)
 			}
-			apply(t, s, back)
+			later := open(t, p.DSN("")) // the undo of another process
+			if now := read(t, later, e.Query...); !resource.Equal(e.After, now) {
+				t.Errorf("a session that began after it sees another:\n%s", resource.Compare(e.After, now))
+			}
+			apply(t, later, back)
 			if now := read(t, s, e.Query...); !resource.Equal(e.Before, now) {
 				t.Errorf("taken back, it is not as it was:\n%s", resource.Compare(e.Before, now))
 			}

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -127,11 +128,16 @@ func (s *Server) readBackends(ctx context.Context, c *pgconn.PgConn, q resource.
 	return nil
 }
 
-// settingSQL has a place for what only some roles may read, and for what only some versions know.
+// settingSQL has places for what only some roles may read, and for what only some versions know.
 // Of the settings of TCP, setting is what the socket of the connection that asks has, which is
 // 0 for a unix socket; what is configured is reset_val. So it is of those that the connection has set
 // for itself, of which where that comes from is worked out.
+// A setting that ALTER SYSTEM had put off to a restart, and then took out, keeps its pending_restart
+// until that, although nothing is pending: there is no file that has it, and the server has not got it from one.
 const settingSQL = `
+with files as materialized (FILES),
+auto as (select distinct on (lower(name)) name, setting from files where sourcefile like '%/postgresql.auto.conf' order by lower(name), seqno desc),
+other as (select distinct on (lower(name)) name, setting from files where sourcefile not like '%/postgresql.auto.conf' order by lower(name), seqno desc)
 select coalesce(json_agg(json_build_object(
   'name', s.name, 'value', case when OFSOCKET or OWN then s.reset_val else s.setting end,
   'actual', case when OFSOCKET and inet_client_port() is not null then s.setting end, 'unit', coalesce(s.unit, ''), 'type', s.vartype,
@@ -141,16 +147,20 @@ select coalesce(json_agg(json_build_object(
     from pg_db_role_setting r join pg_roles u on u.rolname = session_user join pg_database d on d.datname = current_database()
     where r.setrole in (0, u.oid) and r.setdatabase in (0, d.oid) and exists (select from unnest(r.setconfig) c where starts_with(c, s.name || '='))
     order by r.setrole <> 0 desc, r.setdatabase <> 0 desc limit 1),
-    case when f.setting is null and s.reset_val is not distinct from s.boot_val then 'default' else 'configuration file' end) end,
+    case when auto.setting is null and s.reset_val is not distinct from s.boot_val then 'default' else 'configuration file' end) end,
   'context', s.context,
-  'pending_restart', s.pending_restart, 'auto', f.setting,
+  'pending_restart', s.pending_restart and (s.source = 'configuration file' or auto.name is not null or other.name is not null or not SEEN),
+  'auto', auto.setting,
+  'base', case when SEEN then json_build_object('value', coalesce(other.setting, s.boot_val, ''), 'source', case when other.name is null then 'default' else 'configuration file' end) end,
   'alter', (ALTER) and has_function_privilege('pg_reload_conf()', 'execute'))), '[]')
-from pg_settings s left join (FILE) f on lower(f.name) = lower(s.name)
+from pg_settings s left join auto on lower(auto.name) = lower(s.name) left join other on lower(other.name) = lower(s.name)
 where $1 = '' or lower(s.name) = any(string_to_array($1, ','))`
 
-// autoSQL is what ALTER SYSTEM has written. Of a name that is there twice the last counts.
-const autoSQL = `select distinct on (lower(name)) name, setting from pg_file_settings
-  where sourcefile like '%/postgresql.auto.conf' and name is not null order by lower(name), seqno desc`
+// What files have of settings, and what has that of one who may not see it. Of a name that is there twice the last counts.
+const (
+	filesSQL   = `select name, setting, sourcefile, seqno from pg_file_settings where name is not null`
+	noFilesSQL = `select null as name, null as setting, null as sourcefile, 0 as seqno where false`
+)
 
 func (s *Server) readSettings(ctx context.Context, q resource.Query, out resource.State) error {
 	if len(q) == 0 {
@@ -170,14 +180,15 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 		if err != nil {
 			return err
 		}
-		file, alter := "select null as name, null as setting where false", "select rolsuper from pg_roles where rolname = current_user"
+		files, alter := noFilesSQL, "select rolsuper from pg_roles where rolname = current_user"
 		if seen {
-			file = autoSQL
+			files = filesSQL
 		}
 		if s.is.version >= 150000 {
 			alter = "has_parameter_privilege(s.name, 'alter system')"
 		}
-		sql := strings.NewReplacer("FILE", file, "ALTER", alter, "OFSOCKET", "s.name like 'tcp!_%' escape '!'", "OWN", "s.name = any(string_to_array($2, ','))").Replace(settingSQL)
+		sql := strings.NewReplacer("FILES", files, "SEEN", strconv.FormatBool(seen), "ALTER", alter, "OFSOCKET", "s.name like 'tcp!_%' escape '!'",
+			"OWN", "s.name = any(string_to_array($2, ','))").Replace(settingSQL)
 		return ask(ctx, c, &found, sql, strings.Join(names, ","), strings.Join(ownNames(), ","))
 	})
 	for _, c := range found {
