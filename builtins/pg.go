@@ -54,7 +54,7 @@ func needsSight(p resource.Postgres) error {
 // (what the rest can have), used (clients' sessions), free, free_pct (a whole number, rounded down); active,
 // idle and idle_in_transaction (how many sessions are); by_state, by_application, by_client (an
 // address, or "local"), by_user, by_db and by_age, each a list of name and count, the largest first; longest (the
-// ten longest transactions: pid, user, db, application, client, state, wait, and xact_for, query_for and age in
+// ten longest transactions: pid, user, db, application, client, state, wait, and xact_for, query_for, state_for and age in
 // seconds); oldest (the age of the oldest session, in seconds); version (a whole number such as 15), in_recovery, and
 // pooler (a pooler stands between).
 //

@@ -25,13 +25,13 @@ import (
 //	t.pg("service=main", server = {"max_connections": 50}, backends = [{"application": "shop", "state": "idle", "state_for": "20m", "count": 40}])
 //	t.pg("service=shop", node = "db-1", settings = {"tcp_keepalives_idle": 0}, queries = [{"sql": "select count(*) as n from jobs", "rows": [{"n": 3}]}])
 type Postgres struct {
-	DSN      string                      `json:"dsn"`
-	Node     string                      `json:"node,omitempty"`
+	DSN      string                      `json:"dsn"`                // as the runbook names it
+	Node     string                      `json:"node,omitempty"`     // that has it; else hooks share it
 	Server   map[string]any              `json:"server,omitempty"`   // version (150000), max_connections, reserved, in_recovery, role, superuser, sees_all, signals, pooler
 	Backends []map[string]any            `json:"backends,omitempty"` // user, db, application, client (address:port), state, state_for, age, xact_for, type, protected; and count: how many of them
 	Settings map[string]any              `json:"settings,omitempty"` // by name: a value in its unit, or a dict of value, unit, type, context, source, auto, base (a dict of value and source: what it is without auto), options, min, max
-	Queries  []Answer                    `json:"queries,omitempty"`
-	Answers  map[string][]map[string]any `json:"answers,omitempty"` // rows of "locks", "standbys", "slots", "receiver"
+	Queries  []Answer                    `json:"queries,omitempty"`  // each a dict of sql, args and rows, which are dicts of what the columns have
+	Answers  map[string][]map[string]any `json:"answers,omitempty"`  // rows of "locks", "standbys", "slots", "receiver"
 }
 
 // Answer is what a server answers to a query.
