@@ -62,6 +62,17 @@ type Plan struct {
 	Forecast []string `json:"forecast,omitempty"`
 	// Said is what hooks printed and observed while it was made, a line each.
 	Said []string `json:"said,omitempty"`
+	// Seen are the numbers that hooks observed while it was made.
+	Seen []Observed `json:"seen,omitempty"`
+	// Refused is why it must not be applied, where it is not a node's error: a gate that has not passed, a forecast. It is not saved.
+	Refused *Error `json:"-"`
+}
+
+// Observed is a number that a hook has observed.
+type Observed struct {
+	Hook  string  `json:"hook"`
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
 }
 
 // PlanVersion is the version of the form in which plans are saved.

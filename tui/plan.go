@@ -339,6 +339,9 @@ func planMarkdown(w io.Writer, p *engine.Plan) {
 		}
 		fmt.Fprintf(w, "* %s\n", shown(l))
 	}
+	if p.Refused != nil {
+		fmt.Fprintf(w, "\n**refused, exit code %d**\n\n%s\n", p.Refused.Code, strings.Join(prefixed("    ", shownLines(p.Refused.Error())), "\n"))
+	}
 	fmt.Fprintf(w, "\n%s\n", Used(p.Header.Limits, p.Used))
 }
 
@@ -357,6 +360,9 @@ type (
 		Forecast []string `json:"forecast,omitempty"`
 		// Said is what hooks printed and observed while the plan was made.
 		Said []string `json:"said,omitempty"`
+		// Seen are the numbers among that, and Error why the plan is refused, where that is no node's.
+		Seen  []engine.Observed `json:"seen,omitempty"`
+		Error *engine.Error     `json:"error,omitempty"`
 	}
 	nodeDoc struct {
 		Node   string        `json:"node"`
@@ -384,7 +390,7 @@ type guardDoc struct {
 }
 
 func planJSON(w io.Writer, p *engine.Plan) error {
-	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks, Forecast: p.Forecast, Said: p.Said}
+	doc := planDoc{Version: 1, Runbook: p.Source.Main, Hash: p.Source.Hash(), Params: p.Params, Changes: p.Changes(), Nodes: []nodeDoc{}, Limits: limitDocs(p.Header.Limits, p.Used), Hooks: p.Header.Hooks, Forecast: p.Forecast, Said: p.Said, Seen: p.Seen, Error: p.Refused}
 	for _, np := range p.Nodes {
 		nd := nodeDoc{Node: np.Node, Calls: []callDoc{}, Prints: np.Prints, Error: np.Err}
 		for _, c := range np.Steps {

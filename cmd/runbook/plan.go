@@ -42,8 +42,8 @@ func planCommand(stop stopper) *cobra.Command {
 			if live != nil {
 				defer live.Close()
 			}
-			var said []string
-			s, err := open(ctx, engine.Source{Main: file}, params, f, whilePlanning(live, &said))
+			var hooks engine.Plan
+			s, err := open(ctx, engine.Source{Main: file}, params, f, whilePlanning(live, &hooks))
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func planCommand(stop stopper) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p.Said = said
+			p.Said, p.Seen, p.Refused = hooks.Said, hooks.Seen, watching
 			if err := tui.Plan(os.Stdout, p, format, tui.StyleOf(os.Stdout)); err != nil {
 				return err
 			}
@@ -89,8 +89,8 @@ func planCommand(stop stopper) *cobra.Command {
 	return c
 }
 
-// whilePlanning shows on live, if there is one, how far the prediction is, and keeps what hooks say.
-func whilePlanning(live *tui.Live, said *[]string) func(engine.Event) {
+// whilePlanning shows on live, if there is one, how far the prediction is, and keeps in p what hooks say and see.
+func whilePlanning(live *tui.Live, p *engine.Plan) func(engine.Event) {
 	return func(e engine.Event) {
 		switch e.Kind {
 		case engine.EventPredict, engine.EventPlanned:
@@ -99,7 +99,10 @@ func whilePlanning(live *tui.Live, said *[]string) func(engine.Event) {
 			}
 		case engine.EventPrint, engine.EventValue:
 			if e.Node == "" { // of hooks there is one at a time
-				*said = append(*said, tui.Said(e))
+				p.Said = append(p.Said, tui.Said(e))
+			}
+			if e.Node == "" && e.Value != nil {
+				p.Seen = append(p.Seen, engine.Observed{Hook: e.Op, Name: e.Text, Value: *e.Value})
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,9 +66,10 @@ func TestServersInPlans(t *testing.T) {
 		says(t, engine.OK, plan("--format", "markdown"), "* "+hooks[0], "* "+hooks[1], "\n**"+name+"**\n\n```diff\n"+strings.ReplaceAll(set, "  ", "")+"```\n")
 		var doc struct {
 			Said  []string
+			Seen  []engine.Observed
 			Nodes []struct{ Node string }
 		}
-		if out := says(t, engine.OK, plan("--format", "json")); json.Unmarshal([]byte(out), &doc) != nil || strings.Join(doc.Said, "\n")+"\n" != strings.Join(hooks, "") || len(doc.Nodes) != 3 {
+		if out := says(t, engine.OK, plan("--format", "json")); json.Unmarshal([]byte(out), &doc) != nil || strings.Join(doc.Said, "\n")+"\n" != strings.Join(hooks, "") || !slices.Equal(doc.Seen, []engine.Observed{{Hook: "before", Name: "nodes", Value: 2}}) || len(doc.Nodes) != 3 {
 			t.Errorf("it has %+v", doc)
 		}
 	})
