@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -64,6 +65,21 @@ func cuts(p *engine.Plan) bool {
 	return false
 }
 
+// configured asks a server how long ago it has read its configuration, in seconds.
+var configured, _ = resource.AskSQL(resource.SQL{Query: "select extract(epoch from clock_timestamp() - pg_conf_load_time())::float8 as ago"})
+
+// sinceConfigured is what it has answered.
+func sinceConfigured(s resource.State) time.Duration {
+	for _, r := range resource.All[resource.Rows](s) {
+		for _, row := range r.Records() {
+			if ago, is := row["ago"].(float64); is {
+				return time.Duration(ago * float64(time.Second))
+			}
+		}
+	}
+	return math.MaxInt64 // not known: nothing is said of it
+}
+
 // server is what the server a, a Postgres, has to give, or why that cannot be said.
 func (s *session) server(ctx context.Context, a rollout.Asked) (out forecast.Server, why string, err error) {
 	server := a.Target.Server
@@ -74,7 +90,10 @@ func (s *session) server(ctx context.Context, a rollout.Asked) (out forecast.Ser
 	if err != nil {
 		return out, "", err
 	}
-	state, err := n.Read(ctx, resource.Query{{Kind: resource.KindPostgres, Name: server}, {Kind: resource.KindSetting, Name: server}, {Kind: resource.KindBackend, Name: server}, {Kind: resource.KindRows, Name: server, Ask: "address"}})
+	state, err := n.Read(ctx, resource.Query{
+		{Kind: resource.KindPostgres, Name: server}, {Kind: resource.KindSetting, Name: server}, {Kind: resource.KindBackend, Name: server},
+		{Kind: resource.KindRows, Name: server, Ask: "address"}, {Kind: resource.KindRows, Name: server, Ask: configured},
+	})
 	if err != nil {
 		return out, "", err
 	}
@@ -103,15 +122,25 @@ func (s *session) server(ctx context.Context, a rollout.Asked) (out forecast.Ser
 	if out.Addr = addressOf(state); !out.Addr.IsValid() { // it is reached from the same machine
 		out.Node = a.Via
 	}
+	countSessions(&out, state)
+	return out, "", nil
+}
+
+// countSessions counts what state has of sessions at s: all, those that have not taken up its configuration, and each client's.
+func countSessions(s *forecast.Server, state resource.State) {
+	read := sinceConfigured(state)
 	for _, b := range resource.All[resource.Backend](state) {
-		if b.Type == resource.ClientBackend {
-			out.Used++
-			if b.Client.IsValid() {
-				out.Clients[b.Client.Addr().Unmap()]++
-			}
+		if b.Type != resource.ClientBackend {
+			continue
+		}
+		s.Used++
+		if time.Duration(min(b.StateFor, b.Age)) > read {
+			s.Old++
+		}
+		if b.Client.IsValid() {
+			s.Clients[b.Client.Addr().Unmap()]++
 		}
 	}
-	return out, "", nil
 }
 
 // addressOf is the address of the server at which the connection ends that has found state; the zero Addr where that is one

@@ -358,6 +358,13 @@ func TestForecastOfARollout(t *testing.T) {
 	if out, code := plan(advised[1], "of=node-2"); code != engine.OK || !strings.Contains(out, "forecast: "+dsn+" of node-2: 11 of 17") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
+	for _, s := range []string{"alter system set tcp_keepalives_idle = 20", "alter system set tcp_keepalives_interval = 5", "select pg_reload_conf()"} {
+		sql(s)
+	}
+	awaitSQL(t, sql, "select reset_val from pg_settings where name = 'tcp_keepalives_idle'", "20")
+	if out, _ := plan(advised[1]); !strings.Contains(out, "; 10 of the sessions have said nothing since the server has read its configuration") {
+		t.Errorf("what the sessions have of it is not said:\n%s", out)
+	}
 	raw, err := r.command("plan", "cut.star", "server="+dsn, "-i", "lab", "-n", "all", "--format", "json").Output()
 	var doc struct{ Forecast []string }
 	if err == nil {

@@ -32,6 +32,7 @@ type Server struct {
 	Node     string             // that it runs on; "" where that is not known
 	Addr     netip.Addr         // at which it is reached; the zero Addr where that is not known
 	Dead     Life               // of a backend whose client is gone
+	Old      int                // of Used: those that have said nothing since the server has read its configuration, for a session takes that up with its next query
 }
 
 // Wave is the plans of the nodes that are changed in one wave. Nobody waits before one without any.
@@ -321,6 +322,9 @@ func (f Forecast) String() string {
 	out := fmt.Sprintf("%s: %d of %d connections used; no session there is cut", f.Name, f.Used, f.Capacity)
 	if worst := f.Worst(); worst.Wave > 0 {
 		out = fmt.Sprintf("%s: %d of %d connections used; at most %d in wave %d, for a backend whose session is cut lives on for %s", f.Name, f.Used, f.Capacity, worst.Total, worst.Wave, f.life())
+	}
+	if f.Old > 0 && f.Dead.Gone < systemGone && f.Worst().Wave > 0 {
+		out += fmt.Sprintf("; %d of the sessions have said nothing since the server has read its configuration, and may live on for as long as it had them live before", f.Old)
 	}
 	if f.other > 0 {
 		out += fmt.Sprintf("; not counted are %d that are cut and have such a port, but are not seen to be its: another server's, or by a NAT or a pooler", f.other)

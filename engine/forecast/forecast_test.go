@@ -357,3 +357,18 @@ func TestAdviceIsEnough(t *testing.T) {
 		t.Errorf("it has advised %v", advised)
 	}
 }
+
+// Sessions that have not taken up what the server's configuration has come to may live on for longer: where that matters, it is said.
+func TestOldSessions(t *testing.T) {
+	waves, clients := fleet([]int{1}, 10, true)
+	for _, c := range []struct {
+		gone  time.Duration
+		waves []Wave
+		says  bool
+	}{{time.Minute, waves, true}, {systemGone, waves, false}, {time.Minute, nil, false}} {
+		s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 20, Old: 7, Clients: clients, Dead: Life{Gone: c.gone, Idle: c.gone}}
+		if says := strings.Contains(Of(c.waves, Pace{}, []Server{s})[0].String(), "; 7 of the sessions have said nothing since"); says != c.says {
+			t.Errorf("%s, %d waves: %v", c.gone, len(c.waves), says)
+		}
+	}
+}

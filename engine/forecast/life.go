@@ -30,6 +30,7 @@ const (
 	systemIdle     = 7200 * time.Second
 	systemInterval = 75 * time.Second
 	systemCount    = 9
+	systemGone     = systemIdle + systemCount*systemInterval
 )
 
 // long is from when on it is worth saying how the dead could go sooner.

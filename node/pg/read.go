@@ -196,6 +196,9 @@ func (s *Server) readSettings(ctx context.Context, q resource.Query, out resourc
 		if c.Value = resource.HidePassword(c.Value); c.Auto != nil { // which records would keep
 			*c.Auto = resource.HidePassword(*c.Auto)
 		}
+		if c.Base != nil {
+			c.Base.Value = resource.HidePassword(c.Base.Value)
+		}
 		if q.Match(c) {
 			out[c.Key()] = c
 		}
