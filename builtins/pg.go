@@ -179,7 +179,14 @@ func rowsOf(ctx context.Context, n engine.Reader, server, ask string) (resource.
 	q := resource.Selector{Kind: resource.KindRows, Name: server, Ask: ask}
 	found, err := list[resource.Rows](ctx, n, q)
 	if err == nil && len(found) == 0 {
-		err = engine.Unreachable.Errorf("%s has no answer to %s", server, ask)
+		own, is := resource.ParseAsk(ask) // a server has one to each: this is one that a test has made
+		if is {
+			ask = fmt.Sprintf("%q, with the args %v", own.Query, own.Args)
+		}
+		err = &engine.Error{
+			Code: engine.Unreachable, Cause: fmt.Sprintf("%s has no answer to %s", server, ask),
+			Hint: "t.pg gives one: queries = [{\"sql\": …, \"args\": […], \"rows\": [{…}]}]",
+		}
 	}
 	if err != nil {
 		return resource.Rows{}, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"runbook/internal/integration"
 	"runbook/node/pg"
 	"runbook/node/sim"
+	"runbook/rehearse"
 )
 
 // postgres is a real server for one test, how it is called, and a session of its superuser.
@@ -222,6 +224,25 @@ func TestResetForReal(t *testing.T) {
 	}
 	if back := do(written); back != fmt.Sprint(len(set)) || do("show work_mem") != "8MB" {
 		t.Errorf("%s of %d are back", back, len(set))
+	}
+}
+
+// A server of a test has the columns in its answers that a real one has.
+func TestColumnsOfTests(t *testing.T) {
+	server, _, _ := postgres(t)
+	s, err := pg.Open(server, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for ask, want := range rehearse.Columns {
+		found, err := s.Read(t.Context(), resource.Query{{Kind: resource.KindRows, Name: server, Ask: ask}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resource.All[resource.Rows](found); len(got) != 1 || !slices.Equal(got[0].Columns, want) {
+			t.Errorf("%s: %+v, a test has %v", ask, got, want)
+		}
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"runbook/engine"
@@ -31,7 +33,7 @@ type Postgres struct {
 	Backends []map[string]any            `json:"backends,omitempty"` // user, db, application, client (address:port), state, state_for, age, xact_for, type, protected; and count: how many of them
 	Settings map[string]any              `json:"settings,omitempty"` // by name: a value in its unit, or a dict of value, unit, type, context, source, auto, base (a dict of value and source: what it is without auto), options, min, max
 	Queries  []Answer                    `json:"queries,omitempty"`  // each a dict of sql, args and rows, which are dicts of what the columns have
-	Answers  map[string][]map[string]any `json:"answers,omitempty"`  // rows of "locks", "standbys", "slots", "receiver"
+	Answers  map[string][]map[string]any `json:"answers,omitempty"`  // rows of "locks", "standbys", "slots", "receiver", each a dict of what pg.locks and pg.replication tell of one
 }
 
 // Answer is what a server answers to a query.
@@ -103,11 +105,42 @@ func (o Postgres) state() (resource.State, error) {
 		r := rowsOf(o.DSN, ask, q.Rows)
 		s[r.Key()] = r
 	}
-	for ask, rows := range o.Answers {
-		r := rowsOf(o.DSN, ask, rows)
-		s[r.Key()] = r
+	return s, o.answers(s)
+}
+
+// Columns are those of the answers to the questions that a server has names for.
+var Columns = map[string][]string{
+	"locks":    {"pid", "user", "db", "application", "state", "lock", "mode", "relation", "blocked_by", "waits"},
+	"standbys": {"application", "client", "user", "state", "sync_state", "lag_bytes", "lag"},
+	"slots":    {"name", "type", "db", "active", "wal_status", "keeps_bytes"},
+	"receiver": {"status", "sender", "port", "lag_bytes", "lag"},
+}
+
+// answers adds what is answered to the questions that have names to s: where nothing is said, no rows; what a row does not say is None.
+func (o Postgres) answers(s resource.State) error {
+	known := slices.Sorted(maps.Keys(Columns))
+	for ask := range o.Answers {
+		if Columns[ask] == nil {
+			return fmt.Errorf("answers: no question is called %q: want one of %s", ask, strings.Join(known, ", "))
+		}
 	}
-	return s, nil
+	for _, ask := range known {
+		rows := resource.Rows{Server: o.DSN, Ask: ask, Columns: Columns[ask], Rows: [][]any{}}
+		for i, given := range o.Answers[ask] {
+			for name := range given {
+				if !slices.Contains(rows.Columns, name) {
+					return fmt.Errorf("answers: %s[%d] has no %s: it has %s", ask, i, name, strings.Join(rows.Columns, ", "))
+				}
+			}
+			row := make([]any, len(rows.Columns))
+			for c, name := range rows.Columns {
+				row[c] = given[name]
+			}
+			rows.Rows = append(rows.Rows, row)
+		}
+		s[rows.Key()] = rows
+	}
+	return nil
 }
 
 // backends adds the sessions to s: each has a pid of its own.
@@ -179,7 +212,16 @@ func fill(to any, fields map[string]any) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	return dec.Decode(to)
+	err = dec.Decode(to)
+	if err != nil && strings.Contains(err.Error(), "unknown field") {
+		var has []string
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(to).Elem()) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			has = append(has, name)
+		}
+		return fmt.Errorf("%s: it has %s", strings.TrimPrefix(err.Error(), "json: "), strings.Join(has, ", "))
+	}
+	return err
 }
 
 // rowsOf are rows with the columns that any of them has.

@@ -33,6 +33,28 @@ def gate(fleet, p):
 def run(node, p):
     node.route.add(dst = "10.20.0.0/16", via = "10.98.0.1", dev = "eth1")
 `,
+		"looks.star": `"""Look at copies and locks."""
+runbook()
+
+def run(node, p):
+    pass
+
+def before(fleet, p):
+    db = pg.connect("service=main")
+    r = db.replication()
+    s = r.standbys[0]
+    print("%s %s %s, %d slots, %s, %d locks" % (s.application, s.state, s.lag, len(r.slots), r.receiver, len(db.locks())))
+    db.reset("work_mem")
+`,
+		"asks.star": `"""Ask."""
+runbook()
+
+def run(node, p):
+    pass
+
+def gate(fleet, p):
+    pg.connect("service=main").query("select 1 as n")
+`,
 		"hooks_test.star": `"""On a server that all share."""
 
 def test_ends_what_is_stale(t):
@@ -91,7 +113,28 @@ def test_no_node(t):
     t.pg("service=main", node = "db-2")  ### "the test has no node db-2"
 
 def test_no_such_field(t):
-    t.pg("service=main", backends = [{"colour": "red"}])  ### "backends.0.: .*colour"
+    t.pg("service=main", backends = [{"colour": "red"}])  ### "backends.0.: unknown field \"colour\": it has .*application, client"
+
+def test_no_such_question(t):
+    t.pg("service=main", answers = {"standby": []})  ### "no question is called \"standby\": want one of locks, receiver, slots, standbys"
+
+def test_no_such_column(t):
+    t.pg("service=main", answers = {"standbys": [{"delay": 5}]})  ### "standbys.0. has no delay: it has application, .*lag"
+
+def test_answers(t):
+    t.node("web-1")
+    t.pg("service=main", answers = {"standbys": [{"application": "db-2", "state": "catchup"}]}, settings = {"work_mem": {"value": 8192, "unit": "kB", "auto": "8MB", "source": "configuration file", "base": {"value": "4MB", "source": "default"}}})
+    r = t.run(runbook = "looks.star", diff = """
+        pg service=main
+        - setting work_mem = 8MB, ALTER SYSTEM to 8MB
+        + setting work_mem = 4MB
+    """)
+    expect(r.prints[0] == "db-2 catchup None, 0 slots, None, 0 locks", r.prints[0])
+
+def test_no_answer(t):
+    t.node("web-1")
+    t.pg("service=main")
+    t.plan(runbook = "asks.star")  ### "service=main has no answer to \"select 1 as n\", with the args .*\n.*t.pg gives one: queries"
 
 def test_no_such_count(t):
     t.pg("service=main", backends = [{"count": "many"}])  ### "count is many"
@@ -109,7 +152,7 @@ def test_password(t):
 	})
 	told, _ := rehearsed(t, dir, config())
 	wants(t, dir, told, map[string]string{
-		"test_cleans_up": "", "test_is_full": "", "test_cannot_see": "", "test_no_node": "", "test_no_such_field": "", "test_no_such_count": "", "test_too_many": "", "test_twice": "", "test_password": "",
+		"test_cleans_up": "", "test_is_full": "", "test_cannot_see": "", "test_no_node": "", "test_no_such_field": "", "test_no_such_question": "", "test_no_such_column": "", "test_answers": "", "test_no_answer": "", "test_no_such_count": "", "test_too_many": "", "test_twice": "", "test_password": "",
 		"test_ends_what_is_stale": "", "test_gate_is_shut": "", "test_no_server": "",
 	})
 }
