@@ -118,6 +118,14 @@ func TestInventoryOverSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	t.Run("a server through a node that is not selected", func(t *testing.T) {
+		s := &site{t, s.lab, s.dir}
+		s.inventory("root", s.lab.KnownHosts(), "none")
+		check, _ := filepath.Abs("../../runbooks/check_pg.star")
+		args := []string{"plan", check, "-n", "node-1", "server=host=127.0.0.1 port=1 user=a dbname=b"}
+		s.runbook(4, append(args, "via=node-2"), "cannot connect from node-2 to 127.0.0.1:1: Connection refused")
+		s.runbook(1, append(args, "via=node-3"), "the inventory has no node node-3", "did you mean node-1 or node-2?")
+	})
 	t.Run("unknown host key", func(t *testing.T) {
 		s := &site{t, s.lab, s.dir}
 		empty := filepath.Join(s.dir, "empty")
