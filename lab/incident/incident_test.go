@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -43,6 +44,11 @@ func measured(t *testing.T) *Report {
 	return r
 }
 
+// inShort is the figures of a replay in the sentence that begins the documentation.
+func inShort(r *Report) string {
+	return fmt.Sprintf("%d connections are refused, %d requests fail, and one service gets no answer for %.1f seconds", r.Script.Sum(Second.refused), r.Script.Sum(Second.failed), r.Script.longest())
+}
+
 // TestDocumentation holds what the documentation shows to what was measured.
 func TestDocumentation(t *testing.T) {
 	r := measured(t)
@@ -54,7 +60,7 @@ func TestDocumentation(t *testing.T) {
 	}
 	for file, want := range map[string][]string{
 		picture: {r.SVG()},
-		text:    {r.Chart(), r.Table(), string(script), string(looping), string(correct)},
+		text:    {r.Chart(), r.Table(), inShort(r), string(script), string(looping), string(correct)},
 	} {
 		b, err := os.ReadFile(file)
 		if err != nil {
