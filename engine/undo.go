@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"runbook/engine/resource"
@@ -305,10 +306,11 @@ func (u *Undo) Run(ctx context.Context, node NodeInfo, h Host) error {
 // LeftAlone is the error for an undo that left something alone, or nil. It is
 // for after the last Run.
 func (u *Undo) LeftAlone() *Error {
-	changed, refused := 0, 0 // nodes
-	for _, changes := range u.nodes {
+	changed, refused, last := 0, 0, "" // nodes
+	for name, changes := range u.nodes {
 		if slices.ContainsFunc(changes, func(o *PutBack) bool { return len(o.left) > 0 }) {
 			changed++
+			last = name
 		}
 		if slices.ContainsFunc(changes, func(o *PutBack) bool { return o.refused != nil }) {
 			refused++
@@ -322,6 +324,12 @@ func (u *Undo) LeftAlone() *Error {
 	if changed > 0 {
 		causes = append(causes, fmt.Sprintf("nodes that were changed since the run: %d; what was changed there was left alone", changed))
 		e.Hint = "--force NODE puts it back all the same"
+		if IsTarget(last) {
+			last = strconv.Quote(last)
+		}
+		if changed == 1 {
+			e.Hint = fmt.Sprintf("--force %s puts it back all the same", last)
+		}
 	}
 	if refused > 0 {
 		causes = append(causes, fmt.Sprintf("nodes whose kernel refuses to take something back, as they are by now: %d; that was left alone", refused))
