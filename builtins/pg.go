@@ -42,7 +42,7 @@ func needsSight(p resource.Postgres) error {
 		return nil
 	}
 	return &engine.Error{
-		Code: engine.Unreachable, Cause: fmt.Sprintf("role %s cannot see the sessions of others at Postgres %s, and would take a full server for an empty one", p.Role, p.Server),
+		Code: engine.Unreachable, Cause: fmt.Sprintf("role %s cannot see the sessions of others at Postgres %s, and would take a full server for an empty one", p.Role, engine.ShortServer(p.Server)),
 		Hint: fmt.Sprintf("GRANT pg_monitor TO %s, or pg_read_all_stats, which is the part of it that is needed", p.Role),
 	}
 }

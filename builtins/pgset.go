@@ -119,7 +119,7 @@ func oneSetting(ctx context.Context, n engine.Reader, server, name string) (reso
 	c, ok := resource.Get[resource.Setting](s, k)
 	if !ok {
 		return c, &engine.Error{
-			Code: engine.Invalid, Cause: fmt.Sprintf("Postgres %s has no setting %s", server, name),
+			Code: engine.Invalid, Cause: fmt.Sprintf("Postgres %s has no setting %s", engine.ShortServer(server), name),
 			Hint: "versions have different ones, and those of extensions are there when they are loaded",
 		}
 	}
@@ -254,10 +254,10 @@ func mayAlter(c resource.Setting) error {
 	case c.Context == never || slices.Contains(notByAlter, strings.ToLower(c.Name)):
 		e.Code, e.Cause = engine.Invalid, fmt.Sprintf("%s cannot be changed by ALTER SYSTEM", c.Name)
 	case !c.Alter:
-		e.Cause = fmt.Sprintf("the role may not change %s at Postgres %s", c.Name, c.Server)
+		e.Cause = fmt.Sprintf("the role may not change %s at Postgres %s", c.Name, engine.ShortServer(c.Server))
 		e.Hint = "a superuser may; from version 15 on also who has GRANT ALTER SYSTEM ON PARAMETER " + c.Name + ", and GRANT EXECUTE ON FUNCTION pg_reload_conf()"
 	case c.Hidden:
-		e.Cause = fmt.Sprintf("the role may not see what ALTER SYSTEM has written at Postgres %s, so that nothing could be put back", c.Server)
+		e.Cause = fmt.Sprintf("the role may not see what ALTER SYSTEM has written at Postgres %s, so that nothing could be put back", engine.ShortServer(c.Server))
 		e.Hint = "GRANT SELECT ON pg_file_settings and GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() let it"
 	case resource.HasPassword(c.Value) || c.Auto != nil && resource.HasPassword(*c.Auto):
 		e.Cause = fmt.Sprintf("%s has a password in it at Postgres %s, which plans and journals would keep so that it could be put back", c.Name, c.Server)

@@ -32,17 +32,20 @@ var word = regexp.MustCompile(`(?:^|\s)(host|hostaddr|port|dbname)\s*=\s*('[^']*
 
 // Short is the target's name for where there is little room: "pg db-1:5432/shop via web-1". Two
 // targets may have the same.
-func (t Target) Short() string {
+func (t Target) Short() string { return Target{t.Domain, ShortServer(t.Server), t.Via}.String() }
+
+// ShortServer is of a DSN what says which server and database it is: "db-1:5432/shop".
+func ShortServer(dsn string) string {
 	of := map[string]string{}
-	for _, m := range word.FindAllStringSubmatch(t.Server, -1) {
+	for _, m := range word.FindAllStringSubmatch(dsn, -1) {
 		of[m[1]] = strings.Trim(m[2], "'")
 	}
 	host, port, db := cmp.Or(of["host"], of["hostaddr"]), of["port"], of["dbname"]
-	if u, err := url.Parse(t.Server); err == nil && u.Host != "" {
+	if u, err := url.Parse(dsn); err == nil && u.Host != "" {
 		host, port, db = u.Hostname(), u.Port(), strings.TrimPrefix(u.Path, "/")
 	}
 	if host == "" {
-		return t.String() // a service, or what no DSN is
+		return dsn // a service, or what no DSN is
 	}
 	if port != "" {
 		host += ":" + port
@@ -50,7 +53,7 @@ func (t Target) Short() string {
 	if db != "" {
 		host += "/" + db
 	}
-	return Target{t.Domain, host, t.Via}.String()
+	return host
 }
 
 // ParseTarget reads the name of a target, or reports that it is a node's.

@@ -61,7 +61,7 @@ func (s *Server) failed(ctx context.Context, err error) error {
 	} else {
 		s.sayNetwork(e, err)
 	}
-	e.Cause = s.kind() + " " + s.name + " " + e.Cause
+	e.Cause = s.kind() + " " + engine.ShortServer(s.name) + " " + e.Cause // the whole name stands before, as what was asked
 	return e
 }
 
