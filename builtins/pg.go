@@ -179,14 +179,13 @@ func rowsOf(ctx context.Context, n engine.Reader, server, ask string) (resource.
 	q := resource.Selector{Kind: resource.KindRows, Name: server, Ask: ask}
 	found, err := list[resource.Rows](ctx, n, q)
 	if err == nil && len(found) == 0 {
-		own, is := resource.ParseAsk(ask) // a server has one to each: this is one that a test has made
-		if is {
+		e := &engine.Error{Code: engine.Unreachable, Hint: "t.bouncer gives one: shows = {…: [{…}]}"} // a server has one to each: this is one that a test has made
+		if own, is := resource.ParseAsk(ask); is {
 			ask = fmt.Sprintf("%q, with the args %v", own.Query, own.Args)
+			e.Hint = "t.pg gives one: queries = [{\"sql\": …, \"args\": […], \"rows\": [{…}]}]"
 		}
-		err = &engine.Error{
-			Code: engine.Unreachable, Cause: fmt.Sprintf("%s has no answer to %s", server, ask),
-			Hint: "t.pg gives one: queries = [{\"sql\": …, \"args\": […], \"rows\": [{…}]}]",
-		}
+		e.Cause = fmt.Sprintf("%s has no answer to %s", server, ask)
+		err = e
 	}
 	if err != nil {
 		return resource.Rows{}, err

@@ -112,7 +112,7 @@ func lineOf(pos string) int {
 // take counts what a call makes nodes of.
 func (h *host) take(c engine.Call) error {
 	switch op := c.Op.(type) {
-	case Postgres: // the rest is counted when it is known how much it is
+	case Postgres, Bouncer: // the rest is counted when it is known how much it is
 		h.given += len(c.Args)
 		return nil
 	case Node:
@@ -138,7 +138,11 @@ func (h *host) do(ctx context.Context, op engine.Operation) (any, error) {
 	case Node:
 		return nil, h.node(ctx, op)
 	case Postgres:
-		return nil, h.postgres(op)
+		s, err := op.state()
+		return nil, h.server(op.DSN, op.Node, s, err)
+	case Bouncer:
+		s, err := op.state()
+		return nil, h.server(op.DSN, op.Node, s, err)
 	case Snapshot:
 		return nil, h.snapshot(op)
 	case RunBook:
@@ -425,7 +429,7 @@ func (d dialer) Dial(_ context.Context, name string) (engine.Node, error) {
 		if s := d.targets[t.Server]; s != nil {
 			return s, nil
 		}
-		return nil, &engine.Error{Code: engine.Invalid, Cause: "the test has no server " + t.Server, Hint: fmt.Sprintf("make it first: t.pg(%q)", t.Server)}
+		return nil, &engine.Error{Code: engine.Invalid, Cause: "the test has no server " + t.Server, Hint: fmt.Sprintf("make it first: t.%s(%q)", t.Domain, t.Server)}
 	}
 	return nil, errors.New("the test has no such node")
 }

@@ -7,6 +7,7 @@ var Operations = engine.Operations{
 	"t.node":     Node{},
 	"t.snapshot": Snapshot{},
 	"t.pg":       Postgres{},
+	"t.bouncer":  Bouncer{},
 	"t.run":      RunBook{},
 	"t.plan":     PlanBook{},
 	"t.read":     Read{},
@@ -57,7 +58,7 @@ type RunBook struct {
 type PlanBook RunBook
 
 // Read returns the lines of what a node of the test holds of a kind: "route", "addr", "link", "rule", "neigh"; of
-// a Postgres beside it, or of one that hooks share, by its DSN, "backend" and "setting".
+// a Postgres beside it, or of one that hooks share, by its DSN, "backend" and "setting"; of a pgbouncer "pool" and "pooled".
 //
 //	expect("10.20.0.0/16 via 10.98.0.1 dev eth1" in t.read("web-1", "route"), "it is not there")
 type Read struct {

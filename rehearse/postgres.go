@@ -53,28 +53,27 @@ const (
 	backendSize = 500    // bytes of one, which a test need not write
 )
 
-// postgres makes a server.
-func (h *host) postgres(op Postgres) error {
-	s, err := op.state()
+// server makes a server of what it holds: beside the node, or, where there is none, one that hooks share.
+func (h *host) server(dsn, node string, s resource.State, err error) error {
 	if err != nil {
 		return engine.Invalid.Errorf("%w", err)
 	}
 	if h.given += len(s) * backendSize; h.given > maxGiven {
 		return engine.LimitHit.Errorf("the nodes and servers of a test can be made of %d MB, and with this one they are of more", maxGiven>>20)
 	}
-	if op.Node == "" {
-		if h.targets[op.DSN] != nil {
-			return engine.Invalid.Errorf("the server %s is made twice", op.DSN)
+	if node == "" {
+		if h.targets[dsn] != nil {
+			return engine.Invalid.Errorf("the server %s is made twice", dsn)
 		}
 		if h.targets == nil {
 			h.targets = map[string]engine.Node{}
 		}
-		h.targets[op.DSN] = sim.New(s)
+		h.targets[dsn] = sim.New(s)
 		return nil
 	}
-	n, ok := h.nodes[op.Node].(*sim.Remembering)
+	n, ok := h.nodes[node].(*sim.Remembering)
 	if !ok {
-		return &engine.Error{Code: engine.Invalid, Cause: "the test has no node " + op.Node, Hint: fmt.Sprintf("make it first: t.node(%q)", op.Node)}
+		return &engine.Error{Code: engine.Invalid, Cause: "the test has no node " + node, Hint: fmt.Sprintf("make it first: t.node(%q)", node)}
 	}
 	n.Hold(s)
 	return nil

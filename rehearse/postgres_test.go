@@ -46,6 +46,23 @@ def before(fleet, p):
     print("%s %s %s, %d slots, %s, %d locks" % (s.application, s.state, s.lag, len(r.slots), r.receiver, len(db.locks())))
     db.reset("work_mem")
 `,
+		"bouncer.star": `"""Hold clients back for as long as the nodes are changed."""
+runbook(limits = limits(changes_per_node = 5))
+
+def shop():
+    return bouncer.connect("host=bouncer-1 dbname=pgbouncer", via = "web-1")
+
+def before(fleet, p):
+    print("%d wait" % shop().show("pools")[0].cl_waiting)
+    shop().pause("shop")
+    shop().reconnect("shop")
+
+def run(node, p):
+    pass
+
+def after(fleet, p):
+    shop().resume("shop")
+`,
 		"asks.star": `"""Ask."""
 runbook()
 
@@ -131,6 +148,21 @@ def test_answers(t):
     """)
     expect(r.prints[0] == "db-2 catchup None, 0 slots, None, 0 locks", r.prints[0])
 
+def test_bouncer(t):
+    t.node("web-1")
+    t.bouncer("host=bouncer-1 dbname=pgbouncer", databases = {"shop": {"connections": 2, "to": "shop at 10.0.0.7:5432"}, "other": {"paused": True}}, shows = {"pools": [{"database": "shop", "cl_waiting": 3}]})
+    r = t.run(runbook = "bouncer.star")
+    expect(r.prints[0] == "3 wait" and r.hooks[-1] == "after", "%s" % r)
+    expect("+ pool  shop paused to shop at 10.0.0.7:5432" in r.diff and r.diff.count("- pooled shop of app, idle") == 2, r.diff)
+    expect(t.read("host=bouncer-1 dbname=pgbouncer", "pool") == ["other paused on host=bouncer-1 dbname=pgbouncer", "shop open to shop at 10.0.0.7:5432 on host=bouncer-1 dbname=pgbouncer"], "%s" % t.read("host=bouncer-1 dbname=pgbouncer", "pool"))
+
+def test_no_bouncer(t):
+    t.node("web-1")
+    t.plan(runbook = "bouncer.star")  ### "the test has no server host=bouncer-1 dbname=pgbouncer.*\n.*t.bouncer"
+
+def test_no_such_database_field(t):
+    t.bouncer("host=b dbname=pgbouncer", databases = {"shop": {"colour": 1}})  ### "databases: shop: unknown field .*: it has .*paused"
+
 def test_no_answer(t):
     t.node("web-1")
     t.pg("service=main")
@@ -152,7 +184,7 @@ def test_password(t):
 	})
 	told, _ := rehearsed(t, dir, config())
 	wants(t, dir, told, map[string]string{
-		"test_cleans_up": "", "test_is_full": "", "test_cannot_see": "", "test_no_node": "", "test_no_such_field": "", "test_no_such_question": "", "test_no_such_column": "", "test_answers": "", "test_no_answer": "", "test_no_such_count": "", "test_too_many": "", "test_twice": "", "test_password": "",
+		"test_cleans_up": "", "test_is_full": "", "test_cannot_see": "", "test_no_node": "", "test_no_such_field": "", "test_no_such_question": "", "test_no_such_column": "", "test_answers": "", "test_bouncer": "", "test_no_bouncer": "", "test_no_such_database_field": "", "test_no_answer": "", "test_no_such_count": "", "test_too_many": "", "test_twice": "", "test_password": "",
 		"test_ends_what_is_stale": "", "test_gate_is_shut": "", "test_no_server": "",
 	})
 }
