@@ -126,6 +126,8 @@ func index(b *strings.Builder, entries []reference.Entry) {
 func sectionOf(e reference.Entry) string {
 	domain, _, _ := strings.Cut(e.Name, ".")
 	switch {
+	case domain == "t":
+		return "of a test, in X_test.star beside X.star"
 	case !strings.HasPrefix(e.Call, "node.") || domain == "node":
 		return "functions of the language"
 	case domain == "pg":

@@ -33,7 +33,7 @@ var may = map[string][]string{
 	"tui":                {"engine", "engine/rollout", "engine/script/lint", "internal/printable"},
 	"runbooks":           {},
 	"internal":           {"engine", "node"}, // helpers of tests
-	"internal/reference": {"engine", "engine/script", "builtins"},
+	"internal/reference": {"engine", "engine/script", "builtins", "rehearse"},
 	"cmd/runbook":        {"engine", "engine/forecast", "engine/script", "engine/rollout", "engine/journal", "builtins", "node", "inventory", "policy", "rehearse", "lab", "tui", "runbooks", "internal/reference", "internal/spell"},
 	"cmd/runbook-agent":  {"node/agent"},
 	"bench":              {"engine", "engine/script", "engine/rollout", "builtins", "node/sim", "lab"},

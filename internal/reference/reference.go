@@ -21,6 +21,7 @@ import (
 	"runbook/engine"
 	"runbook/engine/resource"
 	"runbook/engine/script"
+	"runbook/rehearse"
 )
 
 // Entry is a function of the language, an operation, or what operations return of a node.
@@ -50,7 +51,7 @@ var kinds = map[string]reflect.Type{
 	"nexthop": reflect.TypeFor[resource.Nexthop](), "route": reflect.TypeFor[resource.Route](), "rule": reflect.TypeFor[resource.Rule](),
 }
 
-// All is the functions of the language, then the operations, then what these return of a node; each by name.
+// All is the functions of the language, then the operations, then what a test can ask, then what operations return of a node; each by name.
 func All() ([]Entry, error) {
 	language, err := parse(script.Source)
 	if err != nil {
@@ -67,6 +68,13 @@ func All() ([]Entry, error) {
 	out := language.functions()
 	for _, name := range builtins.Operations.Names() {
 		out = append(out, of.operation(name, builtins.Operations[name]))
+	}
+	tests, err := parse(rehearse.Source)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range rehearse.Operations.Names() {
+		out = append(out, tests.operation(name, rehearse.Operations[name]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
 		e := Entry{Name: name, Fields: returned.has(kinds[name])}
@@ -119,6 +127,9 @@ func parse(files embed.FS) (source, error) {
 func (s source) note(t *ast.TypeSpec, doc string) {
 	s.types[t.Name.Name] = doc
 	is, ok := t.Type.(*ast.StructType)
+	if as, same := t.Type.(*ast.Ident); same { // it has the fields of another, which is told of before
+		s.fields[t.Name.Name] = s.fields[as.Name]
+	}
 	if !ok {
 		return
 	}
@@ -260,6 +271,9 @@ func call(name string, args []Arg) string {
 	domain, verb, _ := strings.Cut(name, ".")
 	if len(names) > 0 && names[0] == "server" {
 		return "node." + domain + "(server)." + verb + "(" + strings.Join(names[1:], ", ") + ")"
+	}
+	if domain == "t" {
+		return name + "(" + strings.Join(names, ", ") + ")"
 	}
 	return "node." + name + "(" + strings.Join(names, ", ") + ")"
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"runbook/engine"
 	"runbook/engine/resource"
 	"runbook/node/sim"
+	"runbook/rehearse"
 )
 
 func all(t *testing.T) []Entry {
@@ -44,7 +46,7 @@ func TestAll(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range append(builtins.Operations.Names(), "runbook", "limits", "rollout", "param.TYPE", "expect", "fail", "attempt", "retry", "observe", "struct", "node.pg", "pg.connect") {
+	for _, name := range append(slices.Concat(builtins.Operations.Names(), rehearse.Operations.Names()), "runbook", "limits", "rollout", "param.TYPE", "expect", "fail", "attempt", "retry", "observe", "struct", "node.pg", "pg.connect") {
 		if !told[name] {
 			t.Errorf("nothing is told of %s", name)
 		}
@@ -69,7 +71,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 		if code.Len() == 0 {
-			if strings.HasPrefix(e.Call, "node.") {
+			if strings.HasPrefix(e.Call, "node.") || strings.HasPrefix(e.Call, "t.") {
 				t.Errorf("%s has no example", e.Name)
 			}
 			continue
@@ -81,6 +83,80 @@ func TestExamples(t *testing.T) {
 	}
 	if n < 30 {
 		t.Errorf("%d examples", n)
+	}
+}
+
+// What operations of servers return is told in their text, or in that of another to which it refers: all fields of
+// the results that their cases have.
+func TestFieldsOfServers(t *testing.T) {
+	text := map[string]string{}
+	for _, e := range all(t) {
+		text[e.Name] = e.Text
+	}
+	var untold func(t *testing.T, name string, v any)
+	untold = func(t *testing.T, name string, v any) {
+		said := text[name]
+		for _, other := range regexp.MustCompile(`\bpg\.[a-z_]+`).FindAllString(said, -1) {
+			said += text[other]
+		}
+		switch v := v.(type) {
+		case []any:
+			for _, x := range v {
+				untold(t, name, x)
+			}
+		case map[string]any:
+			for field, x := range v {
+				if !regexp.MustCompile(`\b` + field + `\b`).MatchString(said) {
+					t.Errorf("the text does not name the field %s of a result", field)
+				}
+				untold(t, name, x)
+			}
+		}
+	}
+	for _, name := range builtins.Operations.Names() {
+		domain, _, _ := strings.Cut(name, ".")
+		if domain != "pg" && domain != "bouncer" || name == "pg.query" || name == "bouncer.show" { // whose fields are the columns
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			raw, err := os.ReadFile("../../builtins/testdata/" + name + ".json")
+			var cases []struct {
+				Also  resource.State
+				Args  json.RawMessage
+				Error string
+			}
+			if err == nil {
+				err = json.Unmarshal(raw, &cases)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			results := 0
+			for _, c := range cases {
+				if c.Error != "" {
+					continue
+				}
+				op, err := builtins.Operations.Decode(name, c.Args)
+				if err != nil {
+					t.Fatal(err)
+				}
+				pass := engine.NewPrediction(&engine.NodePlan{Node: "node-1"}, engine.Limits{}, sim.Over(sim.New(c.Also)), func(engine.Event) {})
+				got, err := pass.Do(t.Context(), engine.Call{Name: name, Args: c.Args, Op: op, Pos: "x.star:1:1"})
+				if err != nil {
+					continue // it takes a fleet
+				}
+				b, _ := json.Marshal(got)
+				var v any
+				if err := json.Unmarshal(b, &v); err != nil {
+					t.Fatal(err)
+				}
+				results++
+				untold(t, name, v)
+			}
+			if results == 0 && name != "pg.dead" && name != "pg.reap_dead" {
+				t.Error("no case has a result")
+			}
+		})
 	}
 }
 
