@@ -61,8 +61,9 @@ func (st *stage) names() (names []string) {
 
 // actOfScript runs the script until it is ended from outside, as it does not end by itself.
 func (c Config) actOfScript(ctx context.Context) (Act, error) {
-	c.say("\nThe script: it adds a route to each node, restarts eth1, and takes a node once more that has no route then.\n"+
-		"None ever has, for the restart drops it. %s after the server is full, somebody ends the script.\n", noticed)
+	c.say("\nThe script: it adds a route to each node, restarts eth1, and takes a node once\n"+
+		"more that has no route then. None ever has, for the restart drops it.\n"+
+		"%s after the server is full, somebody ends the script.\n", noticed)
 	return c.act(ctx, func(st *stage, r *record) error {
 		const file = "/root/add_host_route.sh"
 		if err := put(ctx, st.lab, st.operator, file, "700", script); err != nil {
@@ -95,7 +96,7 @@ func (c Config) actOfScript(ctx context.Context) (Act, error) {
 
 // actOfRunbook has runbook refuse the loop, and then do what the script was meant to do.
 func (c Config) actOfRunbook(ctx context.Context) (out RunbookAct, err error) {
-	c.say("\nThe same change by runbook: first with the script's loop in it, then without, then once more.\n")
+	c.say("\nThe same change by runbook: first with the script's loop in it, then without,\nthen once more.\n")
 	out.Act, err = c.act(ctx, func(st *stage, r *record) error {
 		for _, step := range []struct {
 			into  *Command

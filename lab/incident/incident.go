@@ -113,7 +113,7 @@ func Replay(ctx context.Context, c Config) (*Report, error) {
 	r := &Report{Capacity: Capacity, Pool: pool}
 	var err error
 	c.say("%d nodes, each with a service that keeps %d connections to one Postgres server.", nodes, pool)
-	c.say("The server lets %d in: max_connections = %d, less %d that it keeps for superusers.", Capacity, maxConnections, reserved)
+	c.say("The server lets %d in: max_connections = %d, less %d kept for superusers.", Capacity, maxConnections, reserved)
 	if r.Script, err = c.actOfScript(ctx); err != nil {
 		return nil, engine.AsError(err)
 	}
