@@ -101,6 +101,25 @@ func (s server) of(node, name string) starlark.Value {
 	return r
 }
 
+// serverName is how r is called where it is what a server can be asked, or "".
+func serverName(r *record) string {
+	for _, v := range r.open().values {
+		fn, is := v.(*starlark.Builtin)
+		if !is {
+			return ""
+		}
+		switch node, server := asked(fn); {
+		case server == "":
+			return ""
+		case engine.IsTarget(node):
+			return node
+		default:
+			return strings.TrimSuffix(r.kind+" "+server+" of "+node, " of ")
+		}
+	}
+	return ""
+}
+
 // asked is the node of a fleet, or the target, that fn is of, or "", and the server that it is of, or "".
 func asked(fn *starlark.Builtin) (node, server string) {
 	switch r := fn.Receiver().(type) {

@@ -79,6 +79,18 @@ def gate(fleet, p):
 	}
 }
 
+func TestServersAreShownByTheirNames(t *testing.T) {
+	p, err := start(t, Config{}, source("runbook()\ndef run(node, p):\n    expect(str(node.db('dbname=app')) == '<db dbname=app>', str(node.db('dbname=app')))\n"+
+		"    expect(str(struct(at = db.connect('service=main', via = 'web-2'))) == 'struct(at = <db service=main via web-2>)', str(db.connect('x')))\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Run(t.Context(), engine.NodeInfo{Name: "web-1"}, &serverHost{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServersThatCannotBe(t *testing.T) {
 	for call, want := range map[string]string{
 		`node.db("")`:                        "server must have 1 to 1000 bytes",

@@ -366,6 +366,10 @@ func showTo(b *strings.Builder, v starlark.Value, depth int) {
 	case starlark.Tuple:
 		showElements(b, "(", v, ")", depth)
 	case *record:
+		if name := serverName(v); name != "" {
+			b.WriteString("<" + name + ">")
+			return
+		}
 		b.WriteString(v.kind + "(")
 		for i, n := range v.open().names {
 			separate(b, i)
