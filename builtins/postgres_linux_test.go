@@ -117,15 +117,20 @@ func TestTerminateForReal(t *testing.T) {
 	}
 }
 
+// checkInterval is a setting that is a time, and that p has: the one that matters came with version 14.
+func checkInterval(p *integration.Postgres) string {
+	if p.Version() < 14 {
+		return "log_autovacuum_min_duration"
+	}
+	return "client_connection_check_interval"
+}
+
 // A setting through its whole life, and back.
 func TestSetForReal(t *testing.T) {
 	server, admin, p := postgres(t)
 	n := pg.Beside(sim.New(sim.LabNode("db-1", 1)), nil)
 	defer n.Close()
-	check, yes := "client_connection_check_interval", "yes"
-	if p.Version() < 14 {
-		check = "log_autovacuum_min_duration" // which does not have the other
-	}
+	check, yes := checkInterval(p), "yes"
 	if p.Version() >= 18 {
 		yes = "on" // there it is text
 	}
@@ -180,7 +185,7 @@ func TestSetForReal(t *testing.T) {
 
 // What resets come to at a real server, of settings that a file has and of others, is as predicted; they are put back.
 func TestResetForReal(t *testing.T) {
-	server, admin, _ := postgres(t)
+	server, admin, p := postgres(t)
 	n := pg.Beside(sim.New(sim.LabNode("db-1", 1)), nil)
 	defer n.Close()
 	do := func(sql string) string {
@@ -196,7 +201,7 @@ func TestResetForReal(t *testing.T) {
 	}
 	set := map[string]string{
 		"work_mem": "8MB", "max_wal_size": "2GB", "max_connections": "80", "max_prepared_transactions": "5", "log_connections": "on", "search_path": "shop", "tcp_keepalives_idle": "60",
-		"wal_buffers": "1MB", "TimeZone": "Europe/Berlin", "jit": "off", "archive_command": "true", "client_connection_check_interval": "5s", "commit_delay": "10", "bgwriter_lru_multiplier": "3",
+		"wal_buffers": "1MB", "TimeZone": "Europe/Berlin", "jit": "off", "archive_command": "true", checkInterval(p): "5s", "commit_delay": "10", "bgwriter_lru_multiplier": "3",
 	}
 	var calls []engine.Call
 	for name, value := range set {

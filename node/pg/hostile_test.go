@@ -48,10 +48,14 @@ func TestHostileDatabase(t *testing.T) {
 	do(t, root, "create role owner login; create role hasty superuser login; create role asker login; grant pg_monitor to asker")
 	do(t, root, "create database hostile owner owner")
 	do(t, client(t, p.DSN("user=owner dbname=hostile")), hostile)
-	for _, set := range []string{
-		"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1000", "idle_session_timeout = 1000", "standard_conforming_strings = off",
+	sets := []string{
+		"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1000", "standard_conforming_strings = off",
 		"default_transaction_read_only = on", "datestyle = 'sql, dmy'", "intervalstyle = 'sql_standard'", "transform_null_equals = on",
-	} {
+	}
+	if p.Version() >= 14 {
+		sets = append(sets, "idle_session_timeout = 1000")
+	}
+	for _, set := range sets {
 		do(t, root, "alter role hasty set "+set)
 	}
 	servers := map[string]*Server{}
