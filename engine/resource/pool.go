@@ -16,6 +16,9 @@ type Pool struct {
 // PoolKey is the key of the database db of a pgbouncer.
 func PoolKey(server, db string) Key { return serverKey(KindPool, db, server) }
 
+// PoolOf is the database that k is the key of.
+func PoolOf(k Key) string { return k.onServer() }
+
 // Key implements [Resource].
 func (p Pool) Key() Key { return PoolKey(p.Server, p.DB) }
 

@@ -39,6 +39,12 @@ func serverKey(kind Kind, what, server string) Key {
 	return Key(string(kind) + what + on + server)
 }
 
+// onServer is what k identifies on its server: the reverse of serverKey.
+func (k Key) onServer() string {
+	text, _, _ := strings.Cut(strings.TrimPrefix(string(k), string(k.Kind())+" "), on)
+	return strings.NewReplacer("%20", " ", "%25", "%").Replace(text)
+}
+
 // Server is the name of the server that holds what k identifies; "" where k is none's.
 func (k Key) Server() string {
 	if !k.Kind().OfServer() {

@@ -62,18 +62,8 @@ func (s *Server) readPools(ctx context.Context, q resource.Query, out resource.S
 		return slices.ContainsFunc(q, func(s resource.Selector) bool { return s.Kind == k })
 	}
 	if wants(resource.KindPool) {
-		var rows resource.Rows
-		if err := s.show(ctx, "show databases", &rows); err != nil {
+		if err := s.readDatabases(ctx, q, out); err != nil {
 			return err
-		}
-		for _, r := range rows.Records() {
-			p := resource.Pool{Server: s.name, DB: text(r["name"]), Paused: number(r["paused"]) != 0, Disabled: number(r["disabled"]) != 0, Connections: number(r["current_connections"])}
-			if host := text(r["host"]); host != "" {
-				p.To = fmt.Sprintf("%s at %s:%s", text(r["database"]), host, text(r["port"]))
-			}
-			if q.Match(p) {
-				out[p.Key()] = p
-			}
 		}
 	}
 	if !wants(resource.KindPooled) {
@@ -95,6 +85,43 @@ func (s *Server) readPools(ctx context.Context, q resource.Query, out resource.S
 	}
 	return nil
 }
+
+// readDatabases reads the databases that q selects. One that * of its configuration stands for is not shown while nobody
+// uses it, though it may be paused. To have what is not there connect anew cuts nothing, and has it shown again.
+func (s *Server) readDatabases(ctx context.Context, q resource.Query, out resource.State) error {
+	for _, last := range []bool{false, true} {
+		var rows resource.Rows
+		if err := s.show(ctx, "show databases", &rows); err != nil {
+			return err
+		}
+		for _, r := range rows.Records() {
+			p := resource.Pool{Server: s.name, DB: text(r["name"]), Paused: number(r["paused"]) != 0, Disabled: number(r["disabled"]) != 0, Connections: number(r["current_connections"])}
+			if host := text(r["host"]); host != "" {
+				p.To = fmt.Sprintf("%s at %s:%s", text(r["database"]), host, text(r["port"]))
+			}
+			if q.Match(p) {
+				out[p.Key()] = p
+			}
+		}
+		hidden := slices.DeleteFunc(slices.Clone(q), func(sel resource.Selector) bool {
+			return sel.Kind != resource.KindPool || sel.Key == "" || out[sel.Key] != nil
+		})
+		if last || len(hidden) == 0 {
+			break
+		}
+		for _, sel := range hidden {
+			err := s.say(ctx, true, Reconnect+" "+identifier(resource.PoolOf(sel.Key)), nil)
+			var said *pgconn.PgError
+			if err != nil && !errors.As(err, &said) { // else there is none of that name, or the role may only look
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// identifier is name as SQL has it.
+func identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 func text(v any) string {
 	if v == nil {
@@ -150,7 +177,7 @@ func (s *Server) console(ctx context.Context, e engine.Edit) error {
 // command does verb to the database db. A pause waits until every connection is free: where
 // that takes too long, clients are let on again.
 func (s *Server) command(ctx context.Context, verb, db string) error {
-	quoted := ` "` + strings.ReplaceAll(db, `"`, `""`) + `"`
+	quoted := " " + identifier(db)
 	if verb != Pause {
 		return s.say(ctx, false, verb+quoted, nil)
 	}

@@ -21,8 +21,8 @@ import (
 )
 
 // bouncer starts a pgbouncer before p, whose database shop is p's postgres. It returns how to
-// reach that, and the console.
-func bouncer(t *testing.T, p *integration.Postgres, mode string) (shop, console string) {
+// reach that, and the console. databases are lines for more of them.
+func bouncer(t *testing.T, p *integration.Postgres, mode string, databases ...string) (shop, console string) {
 	t.Helper()
 	integration.Need(t, "pgbouncer")
 	bin, _ := integration.Path("pgbouncer")
@@ -35,18 +35,19 @@ func bouncer(t *testing.T, p *integration.Postgres, mode string) (shop, console 
 	os.Chmod(dir, 0o755)
 	ini := filepath.Join(dir, "pgbouncer.ini")
 	os.WriteFile(ini, []byte(fmt.Sprintf(`[databases]
-shop = host=127.0.0.1 port=%d dbname=postgres user=postgres
+shop = host=127.0.0.1 port=%[1]d dbname=postgres user=postgres
+%[4]s
 [pgbouncer]
 listen_addr = 127.0.0.1
-listen_port = %d
+listen_port = %[2]d
 unix_socket_dir =
 auth_type = trust
 auth_file = users.txt
 admin_users = someone
 stats_users = looker
-pool_mode = %s
+pool_mode = %[3]s
 max_client_conn = 10
-`, p.Port, port, mode)), 0o644)
+`, p.Port, port, mode, strings.Join(databases, "\n"))), 0o644)
 	os.WriteFile(filepath.Join(dir, "users.txt"), []byte("\"someone\" \"\"\n\"looker\" \"\"\n\"notsomeone\" \"\"\n"), 0o644)
 	cmd := exec.Command(bin, ini)
 	cmd.Dir = dir
@@ -188,4 +189,40 @@ func TestConsoleCuts(t *testing.T) {
 	}
 	apply(t, s, pausing(t, s, Resume, false))
 	do(t, client(t, shop), "select 1")
+}
+
+// A database that * stands for is not shown while nobody uses it. Paused it can be resumed all the same, and a name
+// that no database has is still none.
+func TestConsoleHiddenDatabase(t *testing.T) {
+	p := shared(t)
+	shop, console := bouncer(t, p, "transaction", fmt.Sprintf("* = host=127.0.0.1 port=%d user=postgres", p.Port))
+	s := open(t, console)
+	user := client(t, strings.Replace(shop, "dbname=shop", "dbname=postgres", 1))
+	do(t, user, "select 1")
+	q := resource.Query{{Kind: resource.KindPool, Name: s.name, Key: resource.PoolKey(s.name, "postgres")}}
+	change := func(verb string, paused bool) {
+		t.Helper()
+		before := read(t, s, q...)
+		want := one[resource.Pool](t, before)
+		want.Paused = paused
+		apply(t, s, engine.Edit{Want: resource.Of(want), Query: q, Before: before, After: resource.Of(want), Verb: verb, Settle: engine.Duration(engine.DefaultSettle)})
+	}
+	if all := read(t, s, resource.Selector{Kind: resource.KindPool}); len(all) < 2 {
+		t.Fatalf("%v", all)
+	}
+	change(Pause, true)
+	user.Close(t.Context()) //nolint:errcheck // it is of no more use
+	for deadline := time.Now().Add(30 * time.Second); len(read(t, s, resource.Selector{Kind: resource.KindPool})) > 2 && time.Now().Before(deadline); time.Sleep(readEvery) {
+	}
+	if all := read(t, s, resource.Selector{Kind: resource.KindPool}); len(all) != 2 { // shop and pgbouncer
+		t.Fatalf("it is shown still: %v", all)
+	}
+	change(Resume, false)
+	do(t, client(t, strings.Replace(shop, "dbname=shop", "dbname=postgres", 1)), "select 1")
+
+	_, console = bouncer(t, p, "transaction")
+	s = open(t, console)
+	if found := read(t, s, resource.Selector{Kind: resource.KindPool, Name: s.name, Key: resource.PoolKey(s.name, "no such")}); len(found) > 0 {
+		t.Errorf("%v", found)
+	}
 }

@@ -66,7 +66,7 @@ func (s *Server) statement(ctx context.Context, sql string) error {
 func alterSQL(name string, auto *string) string {
 	parts := strings.Split(name, ".")
 	for i, p := range parts {
-		parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+		parts[i] = identifier(p)
 	}
 	quoted := strings.Join(parts, ".")
 	if auto == nil {
