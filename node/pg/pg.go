@@ -6,7 +6,8 @@
 //
 // A server keeps one connection from its first use on, so that a gate can still look
 // when nobody else gets in. All that only looks is done in read-only transactions that end soon.
-// What is set is set for one transaction alone, so that a pooler between hands it to nobody else.
+// What is set through a pooler is set for one transaction alone, so that it hands it to nobody else. Names in statements
+// are those of Postgres, whatever the owner of the database has made of them; in a runbook's own queries they are what they are to the role.
 //
 //	dsn.go       the DSN, and how it is dialed
 //	pg.go        the connection, and transactions
