@@ -147,7 +147,7 @@ select coalesce(json_agg(json_build_object(
     from pg_db_role_setting r join pg_roles u on u.rolname = session_user join pg_database d on d.datname = current_database()
     where r.setrole in (0, u.oid) and r.setdatabase in (0, d.oid) and exists (select from unnest(r.setconfig) c where starts_with(c, s.name || '='))
     order by r.setrole <> 0 desc, r.setdatabase <> 0 desc limit 1),
-    case when auto.setting is null and s.reset_val is not distinct from s.boot_val then 'default' else 'configuration file' end) end,
+    case when auto.name is null and other.name is null and s.reset_val is not distinct from s.boot_val then 'default' else 'configuration file' end) end,
   'context', s.context,
   'pending_restart', s.pending_restart and (s.source = 'configuration file' or auto.name is not null or other.name is not null or not SEEN),
   'auto', auto.setting,

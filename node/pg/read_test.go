@@ -108,6 +108,18 @@ func TestReadSettings(t *testing.T) {
 	if !strings.Contains(c.String(), "work_mem = 4MB") {
 		t.Error(c)
 	}
+	// Of what this connection has set for itself, where it comes from is as exact.
+	if err := p.Append("postgresql.conf", "lock_timeout = 0", "statement_timeout = 1h"); err != nil {
+		t.Fatal(err)
+	}
+	do(t, client(t, p.DSN("")), "select pg_reload_conf()")
+	for deadline := time.Now().Add(10 * time.Second); get("statement_timeout").Value == "0" && time.Now().Before(deadline); time.Sleep(readEvery) {
+	}
+	for name, want := range map[string]string{"lock_timeout": "0", "statement_timeout": "3600000"} {
+		if c := get(name); c.Value != want || c.Source != "configuration file" {
+			t.Errorf("%+v", c)
+		}
+	}
 	// A password that a setting says is in nothing that is read: records would keep it.
 	do(t, client(t, p.DSN("")), "alter system set primary_conninfo = 'host=db-1 password=hunter2 user=copy'")
 	do(t, client(t, p.DSN("")), "select pg_reload_conf()")
