@@ -18,8 +18,8 @@ func init() { Operations["pg.terminate"] = PgTerminate{} }
 // that are given must be true of one, and none can be empty. Each is a change of its own to the limits.
 //
 // A session is ended only if it is the one that was seen, and still what was selected, when its
-// turn comes: one that works again by then is left alone, and said to be. None of them can be put back. The
-// session of runbook itself is never selected.
+// turn comes: one that works again by then is left alone, and said to be. None of them can be put back. Those
+// of the run itself are never selected.
 //
 // It returns changed (a bool) and terminated, a list of pid, user, db, application, client, state, wait, and
 // age, state_for, xact_for and query_for in seconds.

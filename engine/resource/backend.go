@@ -19,7 +19,7 @@ type Backend struct {
 	DB          string         `json:"db,omitempty"`
 	Application string         `json:"application,omitempty"`
 	Client      netip.AddrPort `json:"client,omitzero"`     // not set: it came by a unix socket
-	Own         bool           `json:"own,omitempty"`       // it is the session that asks
+	Own         bool           `json:"own,omitempty"`       // it is one of those that ask
 	Protected   bool           `json:"protected,omitempty"` // the role that asks may not end it; no comparison sees that
 
 	// What comes and goes: for people, and for selecting. No comparison sees it. All

@@ -163,6 +163,24 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
+// A run may have several sessions at a server, and ends none of them.
+func TestTerminateLeavesOwn(t *testing.T) {
+	p := shared(t)
+	first, second := open(t, p.DSN("")), open(t, p.DSN("dbname=template1"))
+	read(t, second, resource.Selector{Kind: resource.KindPostgres})
+	of := func(s *Server) map[uint32]bool {
+		found := map[uint32]bool{}
+		for _, b := range resource.All[resource.Backend](ending(t, s, resource.Where{User: "postgres"}).Before) {
+			found[uint32(b.PID)] = true
+		}
+		return found
+	}
+	other := client(t, p.DSN(""))
+	if found := of(first); !found[other.PID()] || found[first.conn.PID()] || found[second.conn.PID()] {
+		t.Errorf("%v are to end, of which %d and %d are its own", found, first.conn.PID(), second.conn.PID())
+	}
+}
+
 // What is selected is the same in Go, where it is shown, and in SQL, where it is done.
 func TestConditions(t *testing.T) {
 	p := shared(t)

@@ -41,6 +41,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -153,11 +154,29 @@ func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, erro
 	}
 	// Whoever is at the other end gives a number under which queries are canceled. Of a pooler it is its own.
 	is := identity{version: found.Version, pooler: uint32(found.PID) != c.PID(), bytes: c.ParameterStatus("server_encoding") == "SQL_ASCII"}
-	if !is.pooler { // for what can be in no transaction; and the server is not to end the connection that is kept
-		_, err = c.Exec(ctx, is.settings("set ")).ReadAll()
+	if is.pooler {
+		return is, nil
 	}
+	if _, err := c.Exec(ctx, is.settings("set ")).ReadAll(); err != nil { // for what can be in no transaction; and the server is not to end the connection that is kept
+		return is, err
+	}
+	var began time.Time
+	err = ask(ctx, c, &began, `select json_agg(`+instant("backend_start")+`) -> 0 from pg_stat_activity where pid = pg_backend_pid()`)
+	ownSessions.Store(sessionOf(found.PID, began), true)
 	return is, err
 }
+
+// ownSessions are the sessions of this process, by [sessionOf]: a run may have several at a server, one for each
+// of its databases, or node that it is reached through, and must end none of them.
+var ownSessions sync.Map
+
+// session tells a session from all others.
+type session struct {
+	pid   int
+	start int64 // in microseconds
+}
+
+func sessionOf(pid int, start time.Time) session { return session{pid, start.UnixMicro()} }
 
 // use calls f with the connection. What f has begun and not ended is over then. A connection
 // that turns out to be lost is made again, once, where that cannot do anything twice.

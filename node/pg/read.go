@@ -121,6 +121,9 @@ func (s *Server) readBackends(ctx context.Context, c *pgconn.PgConn, q resource.
 	}
 	for _, b := range found {
 		b.Server, b.Start = s.name, b.Start.UTC()
+		if _, own := ownSessions.Load(sessionOf(b.PID, b.Start)); own {
+			b.Own = true
+		}
 		if q.Match(b) {
 			out[b.Key()] = b
 		}
