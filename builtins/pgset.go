@@ -203,6 +203,9 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 	if err != nil {
 		return nil, &engine.Error{Code: engine.Invalid, Cause: err.Error()}
 	}
+	if value, err = inWordsOfServer(ctx, n, have, value); err != nil {
+		return nil, err
+	}
 	written := "" // what ALTER SYSTEM has written, as it would be read
 	if have.Auto != nil {
 		written, _ = settingValue(have, *have.Auto) // the server has taken it
@@ -237,6 +240,30 @@ func (o PgSet) Plan(ctx context.Context, n engine.Reader) (resource.State, error
 		want.Value, want.Source = value, fromFile
 	}
 	return resource.Of(want), nil
+}
+
+// inWordsOfServer is value as the server shows it where c is a text that it reads as something, such as a time zone. One that
+// it does not take is an error. Of what no session can set, value is all that is known.
+func inWordsOfServer(ctx context.Context, n engine.Reader, c resource.Setting, value string) (string, error) {
+	name := c.Name
+	if strings.EqualFold(name, "log_timezone") { // which no session can set, and is read as this one is
+		name = "TimeZone"
+	}
+	if c.Type != "string" || value == c.Value || resource.IsSettingList(name) || slices.Contains(notByAlter, strings.ToLower(name)) {
+		return value, nil
+	}
+	found, err := list[resource.Rows](ctx, n, resource.Selector{Kind: resource.KindRows, Name: c.Server, Ask: resource.AskValue(name, value)})
+	if err != nil {
+		return "", err
+	}
+	for _, r := range found {
+		for _, row := range r.Records() {
+			if text, is := row["value"].(string); is {
+				return text, nil
+			}
+		}
+	}
+	return value, nil
 }
 
 // disabled is what archive_command shows, whatever it is, where archive_mode is off.

@@ -159,13 +159,21 @@ func TestSetForReal(t *testing.T) {
 		t.Errorf("again: %v, %v", err, again.Changes())
 	}
 	// What a server writes otherwise than it was given, or does not show at all.
-	odd := []engine.Call{set("search_path", ""), set("archive_command", "cp %p '/x'")}
+	odd := []engine.Call{
+		set("search_path", ""), set("archive_command", "cp %p '/x'"), set("timezone", "+3"), set("log_timezone", "utc"), set("datestyle", "german"),
+		set("default_text_search_config", "english"),
+	}
 	_, second, err := run(t, n, engine.Limits{}, odd...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := shows("search_path"); got != `""` {
 		t.Errorf("search_path is %s", got)
+	}
+	for name, value := range map[string]string{"timezone": "Nowhere/City", "log_timezone": "Nowhere/City", "default_tablespace": "none"} { // what it would not take is no plan
+		if _, _, err := run(t, n, engine.Limits{}, set(name, value)); err == nil || engine.AsError(err).Code != engine.Invalid || !strings.Contains(err.Error(), "invalid value for parameter") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if again, _, err = run(t, n, engine.Limits{}, odd...); err != nil || len(again.Changes()) != 0 {
 		t.Errorf("again: %v, %d changes", err, len(again.Changes()))

@@ -38,6 +38,21 @@ func ParseAsk(ask string) (q SQL, ok bool) {
 	return q, dec.Decode(&q) == nil
 }
 
+// askValue is how the question begins what a value of a setting comes to.
+const askValue = "value "
+
+// AskValue is the question what the setting name comes to, in a session that sets it to value: one row with
+// that, or none where a session cannot set it.
+func AskValue(name, value string) string { return askValue + name + " " + value }
+
+// ParseAskValue is the reverse of [AskValue]; ok is false of another question.
+func ParseAskValue(ask string) (name, value string, ok bool) {
+	if ask, ok = strings.CutPrefix(ask, askValue); !ok {
+		return "", "", false
+	}
+	return strings.Cut(ask, " ")
+}
+
 // Key implements [Resource]. Queries are long, and so are told apart by their hashes.
 func (r Rows) Key() Key {
 	what := r.Ask

@@ -68,9 +68,12 @@ var settingLists = []string{
 	"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
 }
 
+// IsSettingList reports whether the setting name is one of these.
+func IsSettingList(name string) bool { return slices.Contains(settingLists, strings.ToLower(name)) }
+
 // SettingItems are the parts of the value of a setting: one, but of a list of names.
 func SettingItems(name, value string) []string {
-	if value == "" || !slices.Contains(settingLists, strings.ToLower(name)) {
+	if value == "" || !IsSettingList(name) {
 		return []string{value}
 	}
 	var out []string
@@ -96,7 +99,7 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // SettingText is value as ALTER SYSTEM writes it: a list of names with quotes where they need some.
 func SettingText(name, value string) string {
-	if !slices.Contains(settingLists, strings.ToLower(name)) {
+	if !IsSettingList(name) {
 		return value
 	}
 	items := SettingItems(name, value)

@@ -33,6 +33,7 @@ const (
 	stateLockTimeout     = "55P03"
 	stateReadOnly        = "25006"
 	stateNoRight         = "42501"
+	stateNotNow          = "55P02" // cant_change_runtime_param
 	stateSyntax          = "42601"
 	stateProtocol        = "08P01" // all that a pgbouncer says
 	classStatement       = "42"    // what is wrong with the text of a statement

@@ -59,6 +59,7 @@ func (s *Server) readRows(ctx context.Context, ask string, out resource.State) e
 	rows := resource.Rows{Server: s.name, Ask: ask}
 	own, isOwn := resource.ParseAsk(ask)
 	named, known := questions[ask]
+	setting, value, isValue := resource.ParseAskValue(ask)
 	var err error
 	switch {
 	case isOwn:
@@ -67,6 +68,8 @@ func (s *Server) readRows(ctx context.Context, ask string, out resource.State) e
 		err = s.transaction(ctx, toLook, func(c *pgconn.PgConn) error {
 			return take(c.ExecParams(ctx, named, nil, nil, nil, nil), &rows)
 		})
+	case isValue:
+		err = s.transaction(ctx, toLook, func(c *pgconn.PgConn) error { return valueOf(ctx, c, setting, value, &rows) })
 	case shows[ask]:
 		err = s.show(ctx, ask, &rows)
 	default:
@@ -75,6 +78,17 @@ func (s *Server) readRows(ctx context.Context, ask string, out resource.State) e
 	if err == nil {
 		out[rows.Key()] = rows
 	}
+	return err
+}
+
+// valueOf is what a setting comes to that is set to value, for this transaction: the server reads that, and has words of its own for it.
+func valueOf(ctx context.Context, c *pgconn.PgConn, name, value string, rows *resource.Rows) error {
+	err := take(c.ExecParams(ctx, "select set_config($1, $2, true) as value", [][]byte{[]byte(name), []byte(value)}, nil, nil, nil), rows)
+	var said *pgconn.PgError
+	if !errors.As(err, &said) || said.Code != stateNotNow && said.Code != stateNoRight {
+		return err
+	}
+	_, err = c.Exec(ctx, "rollback; begin").ReadAll() // a session cannot set it, or not one of this role
 	return err
 }
 
