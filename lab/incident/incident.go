@@ -114,10 +114,13 @@ func Replay(ctx context.Context, c Config) (*Report, error) {
 	var err error
 	c.say("%d nodes, each with a service that keeps %d connections to one Postgres server.", nodes, pool)
 	c.say("The server lets %d in: max_connections = %d, less %d kept for superusers.", Capacity, maxConnections, reserved)
-	if r.Script, err = c.actOfScript(ctx); err != nil {
-		return nil, engine.AsError(err)
+	if r.Script, err = c.actOfScript(ctx); err == nil {
+		r.Runbook, err = c.actOfRunbook(ctx)
 	}
-	if r.Runbook, err = c.actOfRunbook(ctx); err != nil {
+	switch {
+	case ctx.Err() != nil: // what else went wrong comes of that
+		return nil, engine.AsError(ctx.Err())
+	case err != nil:
 		return nil, engine.AsError(err)
 	}
 	r.Took = time.Since(began).Seconds()
