@@ -1,6 +1,7 @@
 package script
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -143,6 +144,8 @@ func (ev *evaluator) language(l *loader) lint.Language {
 			}
 			return newBinding(op, ev.ops[op]).check(args)
 		},
+		Servers:         ev.methods(),
+		CheckServerCall: func(op string, args []lint.Argument) []string { return newBinding(op, ev.ops[op]).checkOf("x", args) },
 		CheckRetry: func(times int64, delay string) string {
 			if _, err := retryDelay(times, delay); err != nil {
 				return clean(err.Error())
@@ -163,6 +166,17 @@ func (ev *evaluator) language(l *loader) lint.Language {
 	return lang
 }
 
+// methods are what the servers of each domain can be asked.
+func (ev *evaluator) methods() map[string][]string {
+	out := map[string][]string{}
+	for _, name := range ev.ops.Names() {
+		if domain, method, _ := cutLast(name); ev.modules.Has(domain) {
+			out[domain] = append(out[domain], method)
+		}
+	}
+	return out
+}
+
 // asked are the functions of a node: operations, and what names a server for those that servers are asked.
 func (ev *evaluator) asked() (out []string) {
 	for _, name := range ev.ops.Names() {
@@ -180,12 +194,23 @@ type named struct {
 }
 
 // check says what is wrong with the arguments of a call as they are written.
-func (b *binding) check(args []lint.Argument) []string {
+func (b *binding) check(args []lint.Argument) []string { return b.checkOf("", args) }
+
+// checkOf is check of what is asked of a server, which has a name of some kind.
+func (b *binding) checkOf(server string, args []lint.Argument) []string {
 	var wrong []string
 	given := map[string]bool{}
 	spread := false
 	op := reflect.New(b.typ).Elem()
-	positional := 0
+	positional, first := 0, 0
+	if server != "" {
+		op.Field(0).SetString(server)
+		given[serverArg], positional, first = true, 1, 1
+	}
+	if b.onFleet { // it may be given the fleet, which is no argument
+		args = slices.DeleteFunc(slices.Clone(args), func(a lint.Argument) bool { return !a.Known && !a.Spread && (a.Name == "" || a.Name == fleetKind) })
+	}
+	names := b.names[first:]
 	for _, a := range args {
 		name := a.Name
 		switch {
@@ -193,15 +218,15 @@ func (b *binding) check(args []lint.Argument) []string {
 			spread = true
 			continue
 		case name == "" && positional >= len(b.args):
-			return append(wrong, fmt.Sprintf("takes %d arguments (%s), got %d", len(b.args), strings.Join(b.names, ", "), len(args)))
+			return append(wrong, fmt.Sprintf("takes %d arguments (%s), got %d", len(names), strings.Join(names, ", "), len(args)))
 		case name == "":
 			name = b.names[positional]
 			positional++
 		}
 		n := slices.Index(b.names, name)
 		switch {
-		case n < 0:
-			wrong = append(wrong, "unexpected argument "+name+didYouMean(name, b.names))
+		case n < first:
+			wrong = append(wrong, "unexpected argument "+name+cmp.Or(didYouMean(name, names), itTakes(names)))
 			continue
 		case given[name]:
 			wrong = append(wrong, "argument "+name+" is given twice")

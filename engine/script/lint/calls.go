@@ -14,6 +14,7 @@ func (c *checker) calls() {
 		switch n := n.(type) {
 		case *syntax.DotExpr:
 			c.operation(n)
+			c.serverMethod(n)
 		case *syntax.CallExpr:
 			c.call(n)
 		}
@@ -69,6 +70,9 @@ func (c *checker) call(n *syntax.CallExpr) {
 		for _, text := range c.lang.CheckCall(op, arguments(n)) {
 			c.add(n.Lparen, "arguments", "", "%s: %s", op, text)
 		}
+		return
+	}
+	if c.serverCall(n) {
 		return
 	}
 	id, ok := n.Fn.(*syntax.Ident)

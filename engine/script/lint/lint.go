@@ -8,6 +8,7 @@
 //	lint.go     findings, the walk over a file
 //	names.go    names, loads, variables: what is not used
 //	calls.go    calls of builtins and operations: their arguments
+//	server.go   what servers are asked
 //	runbook.go  the header, its parameters, run
 //	values.go   literals, what no value can come of, what cannot be changed
 //	flow.go     loops, retries, what is never reached or has no effect
@@ -52,7 +53,7 @@ type Rule struct {
 var Rules = map[string]Rule{
 	"syntax":           {Error, "the text is not Starlark"},
 	"name":             {Error, "a name is not defined, or is defined twice"},
-	"operation":        {Error, "the node has no such operation"},
+	"operation":        {Error, "the node, or server, has no such operation"},
 	"arguments":        {Error, "a call has arguments that are missing, unknown, or of the wrong type"},
 	"parameter":        {Error, "a parameter is used that the header does not declare"},
 	"value":            {Error, "no value can come of an expression: it divides by zero, or makes a key of what cannot be one"},
@@ -87,6 +88,9 @@ type Language struct {
 	// CheckCall says what is wrong with the arguments of an operation; one that is not a
 	// literal has a nil value.
 	CheckCall func(op string, args []Argument) []string
+	// Servers are what servers can be asked: "pg" to "set". CheckServerCall is CheckCall of such a one.
+	Servers         map[string][]string
+	CheckServerCall func(op string, args []Argument) []string
 	// CheckRetry says what is wrong with a retry that tries so often, and waits so long in between, or is "".
 	CheckRetry func(times int64, delay string) string
 	Near       func(name string, candidates []string) string // "did you mean x?", or ""
@@ -108,14 +112,15 @@ type checker struct {
 	file     *syntax.File
 	findings []Finding
 	uses     map[*resolve.Binding]int
-	node     map[*resolve.Binding]bool // variables that hold a node
-	params   map[*resolve.Binding]bool // and the parameters
+	node     map[*resolve.Binding]bool   // variables that hold a node
+	params   map[*resolve.Binding]bool   // and the parameters
+	servers  map[*resolve.Binding]string // and a server, with its domain
 }
 
 // File checks one file. main says whether it is the runbook itself, or loaded by one.
 // loads are the names of the files that it loads.
 func File(lang Language, name, text string, main bool, opts *syntax.FileOptions) (found []Finding, loads []string) {
-	c := &checker{lang: lang, name: name, main: main, uses: map[*resolve.Binding]int{}, node: map[*resolve.Binding]bool{}, params: map[*resolve.Binding]bool{}}
+	c := &checker{lang: lang, name: name, main: main, uses: map[*resolve.Binding]int{}, node: map[*resolve.Binding]bool{}, params: map[*resolve.Binding]bool{}, servers: map[*resolve.Binding]string{}}
 	file, err := opts.Parse(name, text, 0)
 	if err != nil {
 		var e syntax.Error
@@ -144,6 +149,7 @@ func File(lang Language, name, text string, main bool, opts *syntax.FileOptions)
 	}
 	c.count()
 	c.roles()
+	c.serverVariables()
 	c.calls()
 	c.names()
 	c.values()
