@@ -35,18 +35,18 @@ func (v *view) asks() (text, colour string) {
 	case v.result != nil:
 		return v.ending(), strong
 	case n != nil && v.at == n && v.asking.q.Hook != "":
-		return v.question("apply to ", n, "?  y yes  s no, which stops the run"), strong + yellow
+		return v.question("apply to ", n.name, "?  y yes  s no, which stops the run"), strong + yellow
 	case n != nil && v.at == n:
-		return v.question("apply to ", n, "?  y yes  s skip"+v.alike()), strong + yellow
+		return v.question("apply to ", n.name, "?  y yes  s skip"+v.alike()), strong + yellow
 	case n != nil:
-		return v.question("", n, " is asked about: enter goes there"), strong + yellow
+		return v.question("", n.name, " is asked about: enter goes there"), strong + yellow
 	}
 	return v.goesOn(), ""
 }
 
-// question is what is asked about n, whose name has the room that the rest leaves.
-func (v *view) question(before string, n *nodeSeen, after string) string {
-	return before + nameIn(n.name, max(v.width-len(before)-len(after), 8)) + after
+// question is what is asked about a node, whose name has the room that the rest leaves.
+func (v *view) question(before, node, after string) string {
+	return before + nameIn(node, max(v.width-len(before)-len(after), 8)) + after
 }
 
 // alike is what w is for.
@@ -86,9 +86,9 @@ func (v *view) goesOn() string {
 	case v.wants:
 		return "pausing: no other node starts; nodes in hand are finished"
 	case b.question != nil:
-		return fmt.Sprintf("%s is asked about, where the run is driven", b.question.Node)
+		return v.question("", b.question.Node, " is asked about, where the run is driven")
 	case b.pace.node != "":
-		return fmt.Sprintf("%s waits %s, for limit changes_per_minute", b.pace.node, seconds(b.pace.until.Sub(v.now())+time.Second-1))
+		return v.question("", b.pace.node, fmt.Sprintf(" waits %s, for limit changes_per_minute", seconds(b.pace.until.Sub(v.now())+time.Second-1)))
 	case len(b.hand) > 0:
 		return v.inHand()
 	case len(b.back) > 0:
@@ -103,7 +103,7 @@ func (v *view) goesOn() string {
 func (v *view) inHand() string {
 	var parts []string
 	for _, h := range v.board.hand[:min(len(v.board.hand), 3)] {
-		parts = append(parts, h.node+" "+seconds(v.now().Sub(h.began)))
+		parts = append(parts, nameIn(h.node, max(v.width/2, 20))+" "+seconds(v.now().Sub(h.began)))
 	}
 	if more := len(v.board.hand) - len(parts); more > 0 {
 		parts = append(parts, fmt.Sprintf("%d more", more))

@@ -366,7 +366,11 @@ func (b *board) note(e engine.Event) {
 		}
 	}
 	if logged(e) {
-		b.log = append(b.log[max(len(b.log)-maxLog+1, 0):], e.Time.Local().Format(time.TimeOnly)+" "+lines[0])
+		line := lines[0]
+		if t, is := engine.ParseTarget(e.Node); is { // what it does comes behind
+			line = strings.Replace(line, e.Node, t.Short(), 1)
+		}
+		b.log = append(b.log[max(len(b.log)-maxLog+1, 0):], e.Time.Local().Format(time.TimeOnly)+" "+line)
 	}
 }
 

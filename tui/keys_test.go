@@ -401,3 +401,17 @@ func TestSuspending(t *testing.T) {
 		t.Error("a run that was paused before goes on after fg")
 	}
 }
+
+// What is said about a server stands in the line whatever the server is called.
+func TestLongNames(t *testing.T) {
+	const server = "pg host=db-1.eu.example.net port=5433 dbname=shop user=monitor sslmode=verify-full via db-primary"
+	n := newNight(80, 24, tui.Style{}, func(o *tui.Options) { o.Stop, o.Controls, o.ReadOnly = nil, nil, true })
+	n.shared(server, 3)
+	n.TakenBack()
+	n.shows(t, "via db-primary is asked about, where the run is driven")
+	n.tell(engine.Event{Kind: engine.EventAnswer, Node: server, Text: "yes"}, engine.Event{Kind: engine.EventNode, Node: server, State: engine.NodeApplying})
+	n.later(3 * time.Second)
+	n.shows(t, "in hand: pg db-1.eu", "via db-primary 3", "pg db-1.eu.example.net:5433/shop via db-primary: yes")
+	n.tell(engine.Event{Kind: engine.EventPace, Node: server, For: engine.Duration(20 * time.Second), Text: "20s"})
+	n.shows(t, "waits 20s, for limit changes_per_minute")
+}

@@ -237,7 +237,11 @@ func (p *progress) rows(n int) []*inHand {
 }
 
 func (h *inHand) line(now time.Time, column int, s Style) string {
-	name := ansi.Truncate(shown(h.node), column, "…")
+	name := shown(h.node)
+	if t, is := engine.ParseTarget(h.node); is && ansi.StringWidth(name) > column {
+		name = shown(t.Short())
+	}
+	name = ansi.Truncate(name, column, "…")
 	name += strings.Repeat(" ", column-ansi.StringWidth(name))
 	at, colour := now, ""
 	switch h.state {
