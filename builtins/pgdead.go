@@ -3,6 +3,7 @@ package builtins
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,6 +35,8 @@ type verdict struct {
 	Is   string
 	Node string // that has its client's address; "" where that is not known, or no node's
 	Why  string // nothing can be proved
+
+	stray bool // its address is that of no node that has answered
 }
 
 // ends are the clients' ends of sessions, which nodes are asked for.
@@ -82,7 +85,7 @@ func judge(b resource.Backend, owners []string, open map[netip.AddrPort]string, 
 	case addr.IsLoopback():
 		v.Why = "it came from the server's own machine"
 	case len(owners) == 0:
-		v.Why = fmt.Sprintf("%s is the address of no node that was asked: a NAT or a pooler may stand between, or its node is another", addr)
+		v.stray, v.Why = true, fmt.Sprintf("%s is the address of no node that was asked: a NAT or a pooler may stand between, or its node is not selected", addr)
 	case held && slices.Contains(owners, node):
 		v.Is, v.Node = alive, node
 	case len(owners) > 1:
@@ -111,14 +114,35 @@ func judged(ctx context.Context, n engine.Reader, f engine.Fleet, server string)
 		return p, nil, err
 	}
 	sessions := resource.All[resource.Backend](s)
-	found, _ := f.ReadAll(ctx, resource.Query{{Kind: resource.KindSockets, Ask: resource.AskSockets(ends(sessions))}})
+	found, missing := f.ReadAll(ctx, resource.Query{{Kind: resource.KindSockets, Ask: resource.AskSockets(ends(sessions))}})
 	nodes := map[string]resource.Sockets{}
 	for name, s := range found { // of the others nothing is known: nothing is proved by them
 		for _, answer := range resource.All[resource.Sockets](s) {
 			nodes[name] = answer
 		}
 	}
-	return p, prove(sessions, nodes), nil
+	all := prove(sessions, nodes)
+	if silent := unanswered(missing); silent != "" {
+		for i, v := range all {
+			if v.stray {
+				all[i].Why = fmt.Sprintf("%s is the address of no node that has answered; %s", end(v.Backend).Addr(), silent)
+			}
+		}
+	}
+	return p, all, nil
+}
+
+// unanswered says which nodes have not answered, and why the first of them has not; "": all have.
+func unanswered(missing map[string]error) string {
+	names := slices.Sorted(maps.Keys(missing))
+	if len(names) == 0 {
+		return ""
+	}
+	shown := strings.Join(names[:min(len(names), 3)], ", ")
+	if more := len(names) - 3; more > 0 {
+		shown += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("%s did not answer: %s", shown, engine.AsError(missing[names[0]]).Cause)
 }
 
 // PgDead tells which sessions at a Postgres server are dead: whose client's node has no such socket any more, though

@@ -1,11 +1,15 @@
 package builtins
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"runbook/engine"
 	"runbook/engine/resource"
+	"runbook/node/sim"
 )
 
 // What can be proved of a session, and what stands in the way.
@@ -44,5 +48,31 @@ func TestProve(t *testing.T) {
 	}
 	if got := prove([]resource.Backend{{Client: end("10.0.0.1:2000")}}, nil)[0]; got.Is != unproved {
 		t.Errorf("no node has answered, and it is %s", got.Is)
+	}
+}
+
+// silent is a fleet of which some nodes do not answer.
+type silent map[string]error
+
+func (f silent) ReadAll(context.Context, resource.Query) (map[string]resource.State, map[string]error) {
+	return nil, f
+}
+
+// Of a client whose node may be one that does not answer it is said that there are such, and why.
+func TestNodesThatDoNotAnswer(t *testing.T) {
+	const server = "service=main"
+	n := sim.New(resource.Of(
+		resource.Postgres{Server: server, SeesAll: true},
+		resource.Backend{Server: server, PID: 1, Type: resource.ClientBackend, Client: netip.MustParseAddrPort("10.0.0.1:1000")},
+	))
+	for want, f := range map[string]silent{
+		"10.0.0.1 is the address of no node that was asked: a NAT or a pooler may stand between, or its node is not selected":           nil,
+		"10.0.0.1 is the address of no node that has answered; web-1 did not answer: no route to host":                                  {"web-1": errors.New("no route to host")},
+		"10.0.0.1 is the address of no node that has answered; web-1, web-2, web-3 and 1 more did not answer: it refuses the handshake": {"web-1": engine.Unreachable.Errorf("it refuses the handshake"), "web-2": errors.New("x"), "web-3": errors.New("x"), "web-4": errors.New("x")},
+	} {
+		_, all, err := judged(t.Context(), n, f, server)
+		if err != nil || len(all) != 1 || all[0].Is != unproved || all[0].Why != want {
+			t.Errorf("%v, %+v\nwant %s", err, all, want)
+		}
 	}
 }
