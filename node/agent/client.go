@@ -144,10 +144,15 @@ func (c *Client) Release() {
 
 // Dial implements engine.Dialing, where the connection to the agent does.
 func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if d, can := c.conn.(engine.Dialing); can {
-		return d.Dial(ctx, network, addr)
+	d, can := c.conn.(engine.Dialing)
+	if !can {
+		return nil, engine.NotDialing(c.peer.Name)
 	}
-	return nil, engine.NotDialing(c.peer.Name)
+	conn, err := d.Dial(ctx, network, addr)
+	if err != nil && c.Lost() { // with the agent, for which there was no room perhaps: that is why
+		return nil, c.err
+	}
+	return conn, err
 }
 
 // Close implements engine.Node. Calls that wait get an error.

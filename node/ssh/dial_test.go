@@ -53,6 +53,27 @@ func TestDialThroughNode(t *testing.T) {
 	}
 }
 
+// Where the agent could not be started, and the connection went with it, whoever connects through it is told that.
+func TestDialAfterTheAgentFailed(t *testing.T) {
+	s := startServer(t, setup{})
+	to := s.target(t)
+	to.Agents = func(platform string) (Agent, error) {
+		a, err := builtAgent(t)(platform)
+		a.SHA256 = strings.Repeat("0", 64)
+		return a, err
+	}
+	n, err := Dial(t.Context(), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	_, why := n.Read(t.Context(), resource.Query{{Kind: resource.KindFacts}})
+	unreachable(t, why, "could not be installed")
+	if _, err := n.(engine.Dialing).Dial(t.Context(), "tcp", "127.0.0.1:1"); err == nil || err.Error() != why.Error() {
+		t.Errorf("reading says %v, connecting %v", why, err)
+	}
+}
+
 // A server that allows no other connections says so, and how that is changed.
 func TestDialForbidden(t *testing.T) {
 	s := startServer(t, setup{config: "AllowTcpForwarding no"})
