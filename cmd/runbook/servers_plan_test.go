@@ -85,6 +85,13 @@ func TestServersInPlans(t *testing.T) {
 		sql("alter system reset all")
 		sql("select pg_reload_conf()")
 	})
+	t.Run("it was applied already", func(t *testing.T) {
+		says(t, engine.OK, plan("-o", "saved"))
+		says(t, engine.OK, apply)
+		says(t, engine.Differs, apply, "! the server has drifted since it was planned", "hint: nothing of the plan is left to be done here: has it been applied?")
+		sql("alter system reset all")
+		sql("select pg_reload_conf()")
+	})
 	t.Run("a server is asked only now, or not any more", func(t *testing.T) {
 		route := func(verb string) { r.on(t, "node-1", "ip route "+verb+" 10.77.0.0/16 dev eth1") }
 		says(t, engine.OK, plan("always=false", "-o", "saved"))

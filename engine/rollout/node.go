@@ -187,6 +187,9 @@ func Drifted(was, now *engine.NodePlan) *engine.Error {
 	if same {
 		return nil
 	}
+	if len(was.Changes()) > 0 && len(now.Steps) > 0 && len(now.Changes()) == 0 {
+		e.Hint = "nothing of the plan is left to be done here: has it been applied? runbook runs lists what has been"
+	}
 	e.Drift = d
 	return e
 }
