@@ -18,7 +18,7 @@ const (
 	Invalid     Code = 1 // the command, script, inventory or selection is wrong; nothing changed
 	Pending     Code = 2 // plan --exit-code: there are changes
 	LimitHit    Code = 3
-	GateFailed  Code = 4 // a gate or the failure budget
+	GateFailed  Code = 4 // a hook, a forecast or the failure budget
 	Differs     Code = 5 // a node answered otherwise than predicted, or drifted
 	Unreachable Code = 6 // a node was unreachable, refused or failed
 	Internal    Code = 7 // runbook itself could not go on
