@@ -47,9 +47,13 @@ func ShortServer(dsn string) string {
 	if host == "" {
 		return dsn // a service, or what no DSN is
 	}
-	if port != "" {
-		host += ":" + port
+	hosts, ports := strings.Split(host, ","), strings.Split(port, ",")
+	for i := range hosts { // several have a port each, or all the same
+		if p := ports[min(i, len(ports)-1)]; p != "" {
+			hosts[i] += ":" + p
+		}
 	}
+	host = strings.Join(hosts, ",")
 	if db != "" {
 		host += "/" + db
 	}

@@ -10,6 +10,8 @@ func TestShortNames(t *testing.T) {
 		"pg host='/var/run/my pg' dbname='a b'":          "pg /var/run/my pg/a b",
 		"pg postgres://a@db-1:5433/shop?sslmode=disable": "pg db-1:5433/shop",
 		"pg postgres://a@db-1,db-2/shop":                 "pg db-1,db-2/shop",
+		"pg host=db-1,db-2 port=5433,5434 dbname=shop":   "pg db-1:5433,db-2:5434/shop",
+		"pg host=db-1,db-2 port=5433":                    "pg db-1:5433,db-2:5433",
 		"pg dbname=shop":                                 "pg dbname=shop",
 		"bouncer host=db-1 port=6432 dbname=pgbouncer":   "bouncer db-1:6432/pgbouncer",
 		"pg xhost=1 port=2":                              "pg xhost=1 port=2",

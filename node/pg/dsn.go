@@ -109,6 +109,9 @@ func unreadable(err error) error {
 		e.Hint = "services stand in ~/.pg_service.conf, or in the file that PGSERVICEFILE names"
 	case strings.HasPrefix(why, "failed to configure TLS"):
 		e.Cause, e.Hint = "the TLS settings of server do not work: "+inside(why), ""
+		if strings.Contains(why, "sslmode is invalid") {
+			e.Hint = "sslmode is disable, allow, prefer, require, verify-ca or verify-full"
+		}
 	}
 	return e
 }

@@ -86,6 +86,7 @@ func TestDSNs(t *testing.T) {
 		{"host=db-1 servicefile=/tmp/hunter2", "has a word that no DSN here can have"},
 		{"service=other", `names service "other", and there is none`},
 		{"host=db-1 sslmode=verify-full sslrootcert=/nowhere/ca.pem", "TLS settings of server do not work: .*no such file"},
+		{"host=db-1 sslmode=very-full", "TLS settings of server do not work: sslmode is invalid\n.*prefer, require, verify-ca or verify-full"},
 		{"host=db-1\nport=1", "line break"},
 	} {
 		_, err := Open(c.dsn, nil)
