@@ -10,11 +10,21 @@ import (
 
 // Budget counts what one node's pass has used of its limits.
 type Budget struct {
+	on      string // what it is of: "node", or "server"
 	Limits  Limits
 	Tally   *Tally // of the run; nil: the node counts alone
 	calls   int
 	changes int
 	repeats map[string]int
+}
+
+// NewBudget returns the budget of the node, or the target, called name.
+func NewBudget(name string, l Limits, t *Tally) *Budget {
+	b := &Budget{on: "node", Limits: l, Tally: t}
+	if IsTarget(name) {
+		b.on = "server"
+	}
+	return b
 }
 
 // Tally counts what all nodes of a run use together. It is safe for concurrent use.
@@ -88,7 +98,7 @@ func (t *Tally) print(l Limits, line string) error {
 func (b *Budget) Call() error {
 	b.calls++
 	if b.calls > b.Limits.N(LimitCallsPerNode) {
-		return b.Limits.Exceeded(LimitCallsPerNode, fmt.Sprintf("this would be call %d on the node", b.calls))
+		return b.Limits.Exceeded(LimitCallsPerNode, fmt.Sprintf("this would be call %d on the %s", b.calls, b.on))
 	}
 	b.Tally.Note(LimitCallsPerNode, int64(b.calls))
 	return nil
@@ -100,14 +110,14 @@ func (b *Budget) Print(line string) error { return b.Tally.print(b.Limits, line)
 // change charges one change, which counts as n; what identifies the change and its resource.
 func (b *Budget) change(what string, n int, disruptive bool) error {
 	b.changes += n
-	asked := fmt.Sprintf("this would be change %d on the node", b.changes)
+	asked := fmt.Sprintf("this would be change %d on the %s", b.changes, b.on)
 	switch {
 	case b.changes > b.Limits.N(LimitChangesPerNode):
 		return b.Limits.Exceeded(LimitChangesPerNode, asked)
 	case b.changes > b.Limits.N(LimitChangesPerMinute):
 		return b.Limits.Exceeded(LimitChangesPerMinute, asked)
 	case disruptive && b.Limits.N(LimitDisruptive) == 0:
-		return b.Limits.Exceeded(LimitDisruptive, "this would disrupt the node")
+		return b.Limits.Exceeded(LimitDisruptive, "this would disrupt the "+b.on)
 	}
 	if b.repeats == nil {
 		b.repeats = map[string]int{}

@@ -89,12 +89,12 @@ func (p *Pass) Under(t Terms) *Pass {
 
 // NewPrediction returns a pass that predicts on m and writes plan.
 func NewPrediction(plan *NodePlan, l Limits, m Model, emit func(Event)) *Pass {
-	return &Pass{plan: plan, budget: Budget{Limits: l}, model: m, emit: emit}
+	return &Pass{plan: plan, budget: *NewBudget(plan.Node, l, nil), model: m, emit: emit}
 }
 
 // NewLive returns a pass that does what plan holds to n, and records it as part of run.
 func NewLive(plan *NodePlan, l Limits, n Node, j Journal, run string, emit func(Event)) *Pass {
-	return &Pass{plan: plan, budget: Budget{Limits: l}, node: n, journal: j, run: run, emit: emit, spared: map[int][]string{}}
+	return &Pass{plan: plan, budget: *NewBudget(plan.Node, l, nil), node: n, journal: j, run: run, emit: emit, spared: map[int][]string{}}
 }
 
 // Print takes a line that the script printed. It is charged while predicting.

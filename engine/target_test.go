@@ -1,6 +1,9 @@
 package engine
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestShortNames(t *testing.T) {
 	for name, want := range map[string]string{
@@ -19,6 +22,16 @@ func TestShortNames(t *testing.T) {
 		target, is := ParseTarget(name)
 		if got := target.Short(); !is || got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A limit that is hit says whether it was a node's or a server's.
+func TestBudgetOfTarget(t *testing.T) {
+	for name, on := range map[string]string{"db-1": "node", "pg service=main via db-1": "server"} {
+		b := NewBudget(name, Limits{LimitCallsPerNode: {N: 0}}, nil)
+		if err := b.Call(); err == nil || !strings.Contains(err.Error(), "call 1 on the "+on+",") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (r *Run) hook(ctx context.Context, name string, states map[string]engine.No
 	}
 	h := &watching{run: r, hook: name, nodes: map[string]*engine.Budget{}, calls: c}
 	for _, n := range r.Nodes {
-		h.nodes[n.Name] = &engine.Budget{Limits: r.Limits(), Tally: r.tally}
+		h.nodes[n.Name] = engine.NewBudget(n.Name, r.Limits(), r.tally)
 	}
 	err := program.RunHook(ctx, name, f, h)
 	if err == nil && c != nil && c.live {

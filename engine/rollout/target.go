@@ -262,7 +262,7 @@ func (h *watching) ask(ctx context.Context, c engine.Call) (any, error) {
 		return nil, &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("%s changes a server, and %s may only look", c.Name, h.hook), Hint: "before and after may change what nodes share"}
 	}
 	if h.nodes[c.Node] == nil {
-		h.nodes[c.Node] = &engine.Budget{Limits: h.run.Limits(), Tally: h.run.tally}
+		h.nodes[c.Node] = engine.NewBudget(c.Node, h.run.Limits(), h.run.tally)
 	}
 	if err := h.nodes[c.Node].Call(); err != nil {
 		return nil, err
