@@ -201,6 +201,14 @@ func TestServers(t *testing.T) {
 		sql("alter system reset all")
 		sql("select pg_reload_conf()")
 	})
+	t.Run("a limit", func(t *testing.T) { // of what was to be done until there, the plan tells
+		out, err := r.command(append([]string{"plan", "--limit", "changes_per_node=1"}, args[1:]...)...).CombinedOutput()
+		for _, want := range []string{"\n" + target + "\n  - setting tcp_keepalives_idle = 0\n", "this would be change 2 on the server, but limit changes_per_node = 1 (--limit); nothing changed"} {
+			if err == nil || !strings.Contains(string(out), want) {
+				t.Errorf("%v: it does not say %q\n%s", err, want, out)
+			}
+		}
+	})
 	t.Run("a question", func(t *testing.T) {
 		g := r.begin(t, args...)
 		g.until(t, "it asks about the server", func(e engine.Event) bool { return e.Kind == engine.EventQuestion && e.Node == target })

@@ -161,15 +161,14 @@ func (r *Run) Watch(ctx context.Context) *engine.Error {
 	if e == nil {
 		e = r.hook(ctx, engine.HookGate, r.Before(), 0, len(ends), nil)
 	}
-	if e != nil {
-		e.Left = engine.NothingChanged
-		return e
-	}
-	r.targets = before.plans
+	r.targets = before.plans // also as far as a hook got that failed
 	for _, p := range r.targets {
 		r.Planned(p)
 	}
-	return nil
+	if e != nil {
+		e.Left = engine.NothingChanged
+	}
+	return e
 }
 
 // gate calls a hook between waves. It reports whether the run goes on.
