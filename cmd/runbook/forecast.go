@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -65,19 +64,29 @@ func cuts(p *engine.Plan) bool {
 	return false
 }
 
-// configured asks a server how long ago it has read its configuration, in seconds.
-var configured, _ = resource.AskSQL(resource.SQL{Query: "select extract(epoch from clock_timestamp() - pg_conf_load_time())::float8 as ago"})
+// How long ago, in seconds: a server has read its configuration, and, for who may look at files, what decides how long the dead
+// live there was written. Without any file of that, it is what ALTER SYSTEM has taken out.
+var (
+	configured, _ = resource.AskSQL(resource.SQL{Query: `select extract(epoch from clock_timestamp() - pg_conf_load_time())::float8 as ago,
+		has_function_privilege('pg_stat_file(text, boolean)', 'execute') and pg_has_role('pg_read_all_settings', 'usage') as files`})
+	lastWritten, _ = resource.AskSQL(resource.SQL{Query: `select min(extract(epoch from clock_timestamp() - (pg_stat_file(file, true)).modification))::float8 as ago
+		from (select distinct sourcefile as file from pg_settings where sourcefile is not null
+		  and name in ('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout', 'idle_session_timeout')) f`})
+)
 
-// sinceConfigured is what it has answered.
-func sinceConfigured(s resource.State) time.Duration {
-	for _, r := range resource.All[resource.Rows](s) {
-		for _, row := range r.Records() {
-			if ago, is := row["ago"].(float64); is {
-				return time.Duration(ago * float64(time.Second))
-			}
-		}
+// answered is the row that a server has answered to a query, if state has it.
+func answered(state resource.State, server, ask string) map[string]any {
+	r, _ := resource.Get[resource.Rows](state, resource.Rows{Server: server, Ask: ask}.Key())
+	if rows := r.Records(); len(rows) > 0 {
+		return rows[0]
 	}
-	return math.MaxInt64 // not known: nothing is said of it
+	return nil
+}
+
+// ago is how long ago that was of which row tells; known: it does.
+func ago(row map[string]any) (d time.Duration, known bool) {
+	seconds, known := row["ago"].(float64)
+	return time.Duration(seconds * float64(time.Second)), known
 }
 
 // server is what the server a, a Postgres, has to give, or why that cannot be said.
@@ -118,29 +127,46 @@ func (s *session) server(ctx context.Context, a rollout.Asked) (out forecast.Ser
 	if own, err := strconv.ParseUint(setting("port"), 10, 16); err == nil {
 		ports = append(ports, uint16(own))
 	}
-	out = forecast.Server{Name: out.Name, Ports: ports, Capacity: is.Max - is.Reserved, Clients: map[netip.Addr]int{}, Dead: forecast.LifeOf(setting)}
+	out = forecast.Server{Name: out.Name, Ports: ports, Capacity: is.Max - is.Reserved, Dead: forecast.LifeOf(setting)}
 	if out.Addr = addressOf(state); !out.Addr.IsValid() { // it is reached from the same machine
 		out.Node = a.Via
 	}
-	countSessions(&out, state)
-	return out, "", nil
+	return out, "", countSessions(ctx, n, &out, server, state)
 }
 
-// countSessions counts what state has of sessions at s: all, those that have not taken up its configuration, and each client's.
-func countSessions(s *forecast.Server, state resource.State) {
-	read := sinceConfigured(state)
+// countSessions counts what state has of sessions at s, which n is, and calls server: all, each client's, and those that
+// do not know of its settings.
+func countSessions(ctx context.Context, n engine.Reader, s *forecast.Server, server string, state resource.State) error {
+	s.Clients, s.Old = map[netip.Addr]int{}, map[netip.Addr]int{}
+	how := answered(state, server, configured)
+	read, isRead := ago(how)
+	sure, _ := how["files"].(bool)
+	var set time.Duration
+	var isSet bool
+	if sure {
+		more, err := n.Read(ctx, resource.Query{{Kind: resource.KindRows, Name: server, Ask: lastWritten}})
+		if err != nil {
+			return err
+		}
+		set, isSet = ago(answered(more, server, lastWritten))
+	}
 	for _, b := range resource.All[resource.Backend](state) {
 		if b.Type != resource.ClientBackend {
 			continue
 		}
+		client, silent := b.Client.Addr().Unmap(), time.Duration(min(b.StateFor, b.Age))
 		s.Used++
-		if time.Duration(min(b.StateFor, b.Age)) > read {
-			s.Old++
-		}
 		if b.Client.IsValid() {
-			s.Clients[b.Client.Addr().Unmap()]++
+			s.Clients[client]++
+		}
+		switch {
+		case sure && isSet && silent > set && b.Client.IsValid():
+			s.Old[client]++
+		case !sure && isRead && silent > read:
+			s.Unsure++
 		}
 	}
+	return nil
 }
 
 // addressOf is the address of the server at which the connection ends that has found state; the zero Addr where that is one

@@ -32,7 +32,10 @@ type Server struct {
 	Node     string             // that it runs on; "" where that is not known
 	Addr     netip.Addr         // at which it is reached; the zero Addr where that is not known
 	Dead     Life               // of a backend whose client is gone
-	Old      int                // of Used: those that have said nothing since the server has read its configuration, for a session takes that up with its next query
+
+	// A session takes up what the server is configured to with its next query: one that has said nothing since lives on as before.
+	Old    map[netip.Addr]int // of Clients: those that have said nothing since what Dead rests on was written
+	Unsure int                // of Used, where it is not known when that was: those that have said nothing since the configuration was read
 }
 
 // Wave is the plans of the nodes that are changed in one wave. Nobody waits before one without any.
@@ -63,12 +66,20 @@ type Pace struct {
 	Limit  time.Duration // how long the whole may take; 0: not known
 }
 
-// cut is how many sessions are cut: of nodes whose addresses are gone after that, and of nodes to which they come back.
-type cut struct{ gone, back int }
+// cut is how many sessions are cut: of nodes whose addresses are gone after that, of nodes to which they come back, and
+// of either those that do not know of the server's settings.
+type cut struct{ gone, back, old int }
 
-func (c cut) total() int { return c.gone + c.back }
+func (c cut) total() int { return c.gone + c.back + c.old }
 
-func (c cut) plus(o cut) cut { return cut{c.gone + o.gone, c.back + o.back} }
+func (c cut) plus(o cut) cut { return cut{c.gone + o.gone, c.back + o.back, c.old + o.old} }
+
+// aged is c with as many as n of them old.
+func (c cut) aged(n int) cut {
+	gone := min(n, c.gone)
+	back := min(n-gone, c.back)
+	return cut{c.gone - gone, c.back - back, c.old + gone + back}
+}
 
 // Of is what is ahead of each server, in order, where waves are gone through at a pace.
 func Of(waves []Wave, pace Pace, servers []Server) []Forecast {
@@ -118,11 +129,21 @@ func (s Server) serves(k engine.Cut) bool {
 }
 
 // sessions is how many it has from an address; from the zero Addr: at all.
-func (s Server) sessions(from netip.Addr) (n int) {
-	if from.IsValid() {
-		return s.Clients[from]
+func (s Server) sessions(from netip.Addr) int { return sum(s.Clients, from) }
+
+// old is how many of them live on as before; none where that is no longer.
+func (s Server) old(from netip.Addr) int {
+	if s.Dead.Gone >= systemGone {
+		return 0
 	}
-	for _, c := range s.Clients {
+	return sum(s.Old, from)
+}
+
+func sum(counts map[netip.Addr]int, of netip.Addr) (n int) {
+	if of.IsValid() {
+		return counts[of]
+	}
+	for _, c := range counts {
 		n += c
 	}
 	return n
@@ -162,7 +183,7 @@ func (s Server) cutBy(p *engine.NodePlan) (out cut, other int) {
 		over := max(c.total()-s.sessions(client), 0)
 		c.back -= min(over, c.back)
 		c.gone = min(c.gone, s.sessions(client))
-		out = out.plus(c)
+		out = out.plus(c.aged(s.old(client)))
 	}
 	return out, other
 }
@@ -215,6 +236,9 @@ func (f Forecast) at(w int, bake time.Duration) int {
 			if age < f.Dead.Back(f.pace.Outage) {
 				n += f.cuts[i].back
 			}
+			if age < systemGone {
+				n += f.cuts[i].old
+			}
 		}
 		if back < f.pace.Outage {
 			n -= f.cuts[w].back
@@ -263,7 +287,19 @@ func (f Forecast) life() string {
 	if back && !gone {
 		d = f.Dead.Back(f.pace.Outage)
 	}
-	return fmt.Sprintf("%s (%s)", d.Round(time.Second), f.Dead.Why)
+	text := fmt.Sprintf("%s (%s)", d.Round(time.Second), f.Dead.Why)
+	if old := f.oldCut(); old > 0 {
+		text += fmt.Sprintf(", and %d of them for %s or as long as before, for they have said nothing since that was set", old, systemGone)
+	}
+	return text
+}
+
+// oldCut is how many of those that are cut live on as before.
+func (f Forecast) oldCut() (n int) {
+	for _, c := range f.cuts {
+		n += c.old
+	}
+	return n
 }
 
 // advice is how the rollout could go on: how long it is to bake, or into how small waves it is to be split.
@@ -283,7 +319,14 @@ func (f Forecast) advice() string {
 	case f.most.total() > free:
 		out = append(out, fmt.Sprintf("one node alone has %d sessions there, and %d connections are free", f.most.total(), max(free, 0)))
 	case most > free:
-		out = append(out, fmt.Sprintf("waves of at most %d of these nodes, with bake = %q", free/f.most.total(), round(f.Dead.Gone)))
+		bake := f.Dead.Gone
+		if f.oldCut() > 0 {
+			bake = systemGone
+		}
+		out = append(out, fmt.Sprintf("waves of at most %d of these nodes, with bake = %q", free/f.most.total(), round(bake)))
+	}
+	if f.oldCut() > 0 {
+		out = append(out, "a session takes up the server's settings with its next query, so that a query over each of the idle ones, or their end, helps")
 	}
 	if f.Dead.Advice != "" {
 		out = append(out, f.Dead.Advice)
@@ -295,7 +338,7 @@ func (f Forecast) advice() string {
 func (f Forecast) leastBake() (time.Duration, bool) {
 	var waits []time.Duration
 	for n := 1; n <= len(f.cuts); n++ { // with which the dead of n waves are there at the same time
-		for _, life := range []time.Duration{f.Dead.Gone, f.Dead.Back(f.pace.Outage)} {
+		for _, life := range []time.Duration{f.Dead.Gone, f.Dead.Back(f.pace.Outage), systemGone} {
 			waits = append(waits, (life+time.Duration(n)-1)/time.Duration(n))
 		}
 	}
@@ -323,8 +366,8 @@ func (f Forecast) String() string {
 	if worst := f.Worst(); worst.Wave > 0 {
 		out = fmt.Sprintf("%s: %d of %d connections used; at most %d in wave %d, for a backend whose session is cut lives on for %s", f.Name, f.Used, f.Capacity, worst.Total, worst.Wave, f.life())
 	}
-	if f.Old > 0 && f.Dead.Gone < systemGone && f.Worst().Wave > 0 {
-		out += fmt.Sprintf("; %d of the sessions have said nothing since the server has read its configuration, and may live on for as long as it had them live before", f.Old)
+	if f.Unsure > 0 && f.Dead.Gone < systemGone && f.Worst().Wave > 0 {
+		out += fmt.Sprintf("; %d of the sessions have said nothing since the server has read its configuration, and may live on for as long as it had them live before", f.Unsure)
 	}
 	if f.other > 0 {
 		out += fmt.Sprintf("; not counted are %d that are cut and have such a port, but are not seen to be its: another server's, or by a NAT or a pooler", f.other)

@@ -366,9 +366,33 @@ func TestOldSessions(t *testing.T) {
 		waves []Wave
 		says  bool
 	}{{time.Minute, waves, true}, {systemGone, waves, false}, {time.Minute, nil, false}} {
-		s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 20, Old: 7, Clients: clients, Dead: Life{Gone: c.gone, Idle: c.gone}}
+		s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 100, Used: 20, Unsure: 7, Clients: clients, Dead: Life{Gone: c.gone, Idle: c.gone}}
 		if says := strings.Contains(Of(c.waves, Pace{}, []Server{s})[0].String(), "; 7 of the sessions have said nothing since"); says != c.says {
 			t.Errorf("%s, %d waves: %v", c.gone, len(c.waves), says)
 		}
+	}
+}
+
+// Sessions of which it is known that they have not taken it up count with what the system has them live.
+func TestSessionsThatLiveOn(t *testing.T) {
+	waves, clients := fleet([]int{1, 1}, 10, true)
+	s := Server{Name: "main", Ports: []uint16{5432}, Capacity: 35, Used: 20, Clients: clients, Dead: Life{Gone: time.Minute, Idle: time.Minute}}
+	pace := Pace{Bake: 2 * time.Minute}
+	if e := Of(waves, pace, []Server{s})[0].Refusal(); e != nil {
+		t.Errorf("all know: %v", e)
+	}
+	s.Old = map[netip.Addr]int{client(1): 4}
+	if e := Of(waves, pace, []Server{s})[0].Refusal(); e != nil {
+		t.Errorf("four do not: %v", e)
+	}
+	s.Old = map[netip.Addr]int{client(1): 6}
+	e := Of(waves, pace, []Server{s})[0].Refusal()
+	if e == nil || !strings.HasPrefix(e.Cause, "wave 2 would leave main at 36 of 35") || !strings.Contains(e.Cause, "and 6 of them for 2h11m15s or as long as before") ||
+		e.Hint != `bake = "2h11m15s" lets the dead ones go first; a session takes up the server's settings with its next query, so that a query over each of the idle ones, or their end, helps` {
+		t.Errorf("six do not: %v\n%s", e, e.Hint)
+	}
+	s.Dead.Gone = systemGone // and was so before
+	if f := Of(waves, pace, []Server{s})[0]; f.oldCut() != 0 {
+		t.Errorf("%+v", f.cuts)
 	}
 }

@@ -197,7 +197,7 @@ var word = regexp.MustCompile(`[\p{L}_][\p{L}\p{N}_$]*`)
 
 // looking are functions that Postgres calls volatile although they only look: by how their names begin.
 var looking = []string{
-	"pg_stat_get_", "pg_ls_", "pg_show_", "pg_get_", "pg_last_", "pg_current_", "pg_lock_status", "pg_blocking_pids", "pg_safe_snapshot_blocking_pids",
+	"pg_stat_get_", "pg_stat_file", "pg_ls_", "pg_show_", "pg_get_", "pg_last_", "pg_current_", "pg_lock_status", "pg_blocking_pids", "pg_safe_snapshot_blocking_pids",
 	"pg_prepared_", "pg_cursor", "pg_timezone_", "pg_is_", "pg_control_", "pg_hba_file_rules", "pg_ident_file_mappings", "pg_config", "pg_partition_",
 	"pg_relation_size", "pg_table_size", "pg_total_relation_size", "pg_indexes_size", "pg_database_size", "pg_tablespace_size",
 	"random", "clock_timestamp", "timeofday", "gen_random_uuid", "inet_", "txid_current_if_assigned", "txid_status", "pg_xact_status",
