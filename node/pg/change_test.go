@@ -220,6 +220,11 @@ func TestConditions(t *testing.T) {
 				}
 				conn.Close(t.Context()) //nolint:errcheck // it may have ended
 			}
+			for _, application := range []string{"a", "b", "c", "d"} { // the server takes its time
+				for len(ending(t, s, resource.Where{Application: application}).Want) > 0 {
+					time.Sleep(readEvery)
+				}
+			}
 		})
 	}
 }
