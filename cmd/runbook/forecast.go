@@ -149,6 +149,7 @@ func countSessions(ctx context.Context, n engine.Reader, s *forecast.Server, ser
 			return err
 		}
 		set, isSet = ago(answered(more, server, lastWritten))
+		set -= time.Second // for Postgres tells of the second in which it was
 	}
 	for _, b := range resource.All[resource.Backend](state) {
 		if b.Type != resource.ClientBackend {
