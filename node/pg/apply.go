@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"runbook/engine"
@@ -23,13 +24,13 @@ func (s *Server) Apply(ctx context.Context, e engine.Edit) (resource.State, erro
 	defer give()
 	if len(e.Want) > 0 {
 		if err := s.hold(ctx, e.Run); err != nil {
-			return nil, err
+			return nil, untouched(err)
 		}
 	}
 	if e.Before != nil || len(e.Want) == 0 {
 		found, err := s.read(ctx, e.Query)
 		if err != nil {
-			return nil, err
+			return nil, untouched(err)
 		}
 		if e.Before != nil && !resource.Equal(stays(e.Before, e.Want), stays(found, e.Want)) {
 			return nil, &engine.DriftError{Found: found}
@@ -105,4 +106,15 @@ func unconditional(q resource.Query) resource.Query {
 		}
 	}
 	return out
+}
+
+// untouched is err, which comes before anything is changed, such as that of a server that is not there.
+func untouched(err error) error {
+	var known *engine.Error
+	if !errors.As(err, &known) {
+		return err
+	}
+	e := *known
+	e.Left = engine.NothingChanged
+	return &e
 }

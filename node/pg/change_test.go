@@ -113,6 +113,20 @@ func TestSettingsDriftAndRefusal(t *testing.T) {
 	do(t, client(t, p.DSN("")), "alter system reset all")
 }
 
+// A server that is not there any more has not been changed.
+func TestGoneBeforeAChange(t *testing.T) {
+	p := own(t)
+	s := open(t, p.DSN(""))
+	e := setting(t, s, "work_mem", func(c *resource.Setting) { c.Auto, c.Source, c.Value = to("8MB"), "configuration file", "8192" })
+	e.Run = "one"
+	p.Halt()
+	_, err := s.Apply(t.Context(), e)
+	judge(t, err, engine.Unreachable, "")
+	if known := engine.AsError(err); known.Left != engine.NothingChanged {
+		t.Errorf("got %v, which leaves %q", err, known.Left)
+	}
+}
+
 // ending is an edit that ends the sessions that w selects.
 func ending(t *testing.T, s *Server, w resource.Where) engine.Edit {
 	t.Helper()
