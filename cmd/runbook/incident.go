@@ -25,6 +25,9 @@ func labIncident(stop stopper) *cobra.Command {
 			if info, err := os.Stat(filepath.Dir(svg)); svg != "" && (err != nil || !info.IsDir()) { // said before a minute has passed
 				return engine.Invalid.Errorf("--svg %s: there is no folder %s", svg, filepath.Dir(svg))
 			}
+			if info, err := os.Stat(svg); err == nil && info.IsDir() {
+				return engine.Invalid.Errorf("--svg %s: it is a folder", svg)
+			}
 			out := os.Stdout
 			if format == "json" {
 				out = os.Stderr
@@ -40,16 +43,16 @@ func labIncident(stop stopper) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if svg != "" {
-				if err := os.WriteFile(svg, []byte(r.SVG()), 0o644); err != nil { //nolint:gosec // a picture to be looked at
-					return engine.Invalid.Errorf("--svg: %w", err)
-				}
-			}
 			fmt.Fprintf(out, "\n%s\n%s\nAll of it took %.0f s, and nothing of it is left.\n", r.Chart(), r.Table(), r.Took)
 			if format == "json" {
-				return printJSON(r)
+				err = printJSON(r)
 			}
-			return nil
+			if svg != "" && err == nil {
+				if err = os.WriteFile(svg, []byte(r.SVG()), 0o644); err != nil { //nolint:gosec // a picture to be looked at
+					err = engine.Invalid.Errorf("--svg: %w", err)
+				}
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&svg, "svg", "", "draw what happened, second by second, to this `FILE`")
