@@ -287,7 +287,7 @@ func mayAlter(c resource.Setting) error {
 		e.Cause = fmt.Sprintf("the role may not see what ALTER SYSTEM has written at Postgres %s, so that nothing could be put back", engine.ShortServer(c.Server))
 		e.Hint = "GRANT SELECT ON pg_file_settings and GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() let it"
 	case resource.HasPassword(c.Value) || c.Auto != nil && resource.HasPassword(*c.Auto):
-		e.Cause = fmt.Sprintf("%s has a password in it at Postgres %s, which plans and journals would keep so that it could be put back", c.Name, c.Server)
+		e.Cause = fmt.Sprintf("%s has a password in it at Postgres %s, which plans and journals would keep so that it could be put back", c.Name, engine.ShortServer(c.Server))
 		e.Hint = "change it by hand; a password file (passfile=…) keeps what is secret out of it"
 	default:
 		return nil

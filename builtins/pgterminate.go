@@ -99,8 +99,8 @@ func (o PgTerminate) Validate() error {
 	return resource.CheckServer(o.Server)
 }
 
-// states are those that Postgres tells of sessions.
-var states = []string{"active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "disabled"}
+// states are those that Postgres tells of sessions; the last one from version 18 on.
+var states = []string{"active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "disabled", "starting"}
 
 // where is what the arguments select.
 func (o PgTerminate) where() (resource.Where, error) {

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -39,19 +36,17 @@ func docsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var b strings.Builder
 			found := all
 			if len(args) > 0 {
 				if found, err = documented(all, args[0]); err != nil {
 					return err
 				}
 			}
+			if format == "json" {
+				return listed(printJSON(found))
+			}
+			var b strings.Builder
 			switch {
-			case format == "json":
-				enc := json.NewEncoder(&b)
-				enc.SetIndent("", "  ")
-				enc.SetEscapeHTML(false)
-				err = enc.Encode(found)
 			case len(found) == 1:
 				tellOf(&b, found[0])
 			case len(args) > 0:
@@ -61,13 +56,8 @@ func docsCommand() *cobra.Command {
 				index(&b, found)
 				b.WriteString("\nrunbook docs NAME tells more, as in: runbook docs route.add, or runbook docs route\n")
 			}
-			if err != nil {
-				return err
-			}
-			if _, err = io.WriteString(os.Stdout, b.String()); errors.Is(err, syscall.EPIPE) { // who has read enough may go
-				return nil
-			}
-			return err
+			_, err = io.WriteString(os.Stdout, b.String())
+			return listed(err)
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", "text or json")

@@ -65,7 +65,7 @@ func cuts(p *engine.Plan) bool {
 }
 
 // How long ago, in seconds: a server has read its configuration, and, for who may look at files, what decides how long the dead
-// live there was written. Without any file of that, it is what ALTER SYSTEM has taken out.
+// live there was written; that is null where no file has anything of it.
 var (
 	configured, _ = resource.AskSQL(resource.SQL{Query: `select extract(epoch from clock_timestamp() - pg_conf_load_time())::float8 as ago,
 		has_function_privilege('pg_stat_file(text, boolean)', 'execute') and pg_has_role('pg_read_all_settings', 'usage') as files`})
@@ -128,7 +128,10 @@ func (s *session) server(ctx context.Context, a rollout.Asked) (out forecast.Ser
 		ports = append(ports, uint16(own))
 	}
 	out = forecast.Server{Name: out.Name, Ports: ports, Capacity: is.Max - is.Reserved, Dead: forecast.LifeOf(setting)}
-	if out.Addr = addressOf(state); !out.Addr.IsValid() { // it is reached from the same machine
+	text, _ := answered(state, server, "address")["address"].(string)
+	if addr, err := netip.ParseAddr(text); err == nil && !addr.IsLoopback() { // at which the connection ends that asks
+		out.Addr = addr.Unmap()
+	} else { // it is reached from the same machine
 		out.Node = a.Via
 	}
 	return out, "", countSessions(ctx, n, &out, server, state)
@@ -140,46 +143,35 @@ func countSessions(ctx context.Context, n engine.Reader, s *forecast.Server, ser
 	s.Clients, s.Old = map[netip.Addr]int{}, map[netip.Addr]int{}
 	how := answered(state, server, configured)
 	read, isRead := ago(how)
-	sure, _ := how["files"].(bool)
-	var set time.Duration
-	var isSet bool
-	if sure {
-		more, err := n.Read(ctx, resource.Query{{Kind: resource.KindRows, Name: server, Ask: lastWritten}})
-		if err != nil {
-			return err
-		}
-		set, isSet = ago(answered(more, server, lastWritten))
-		set -= time.Second // for Postgres tells of the second in which it was
-	}
+	var silent []resource.Backend // since the configuration was read
 	for _, b := range resource.All[resource.Backend](state) {
 		if b.Type != resource.ClientBackend {
 			continue
 		}
-		client, silent := b.Client.Addr().Unmap(), time.Duration(min(b.StateFor, b.Age))
 		s.Used++
 		if b.Client.IsValid() {
-			s.Clients[client]++
+			s.Clients[b.Client.Addr().Unmap()]++
 		}
-		switch {
-		case sure && isSet && silent > set && b.Client.IsValid():
-			s.Old[client]++
-		case !sure && isRead && silent > read:
-			s.Unsure++
+		if isRead && silence(b) > read {
+			silent = append(silent, b)
+		}
+	}
+	if may, _ := how["files"].(bool); !may || len(silent) == 0 {
+		s.Unsure = len(silent)
+		return nil
+	}
+	more, err := n.Read(ctx, resource.Query{{Kind: resource.KindRows, Name: server, Ask: lastWritten}})
+	if err != nil {
+		return err
+	}
+	written, is := ago(answered(more, server, lastWritten))
+	for _, b := range silent {
+		if is && b.Client.IsValid() && silence(b) > written-time.Second { // for Postgres tells of the second in which it was
+			s.Old[b.Client.Addr().Unmap()]++
 		}
 	}
 	return nil
 }
 
-// addressOf is the address of the server at which the connection ends that has found state; the zero Addr where that is one
-// of the machine to itself.
-func addressOf(state resource.State) netip.Addr {
-	for _, rows := range resource.All[resource.Rows](state) {
-		for _, r := range rows.Records() {
-			text, _ := r["address"].(string)
-			if a, err := netip.ParseAddr(text); err == nil && !a.IsLoopback() {
-				return a.Unmap()
-			}
-		}
-	}
-	return netip.Addr{}
-}
+// silence is for how long a session has said nothing.
+func silence(b resource.Backend) time.Duration { return time.Duration(min(b.StateFor, b.Age)) }

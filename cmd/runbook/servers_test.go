@@ -137,7 +137,7 @@ func TestServers(t *testing.T) {
 			t.Errorf("the undo left %s", left)
 		}
 	})
-	t.Run("killed and resumed", func(t *testing.T) {
+	halfway := func(t *testing.T) *going { // a run that has made its first setting, and waits to be told before the next
 		r.everywhere(t, tell)
 		g := r.begin(t, append(args, "tries=6000")...)
 		g.until(t, "it asks about the server", func(e engine.Event) bool { return e.Kind == engine.EventQuestion && e.Node == target })
@@ -146,6 +146,10 @@ func TestServers(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.until(t, "the first setting is there", func(e engine.Event) bool { return e.Kind == engine.EventChange && e.Node == target })
+		return g
+	}
+	t.Run("killed and resumed", func(t *testing.T) {
+		g := halfway(t)
 		g.Process.Kill()
 		<-g.ended
 		if sql(keepalives) != "1" {
@@ -181,14 +185,7 @@ func TestServers(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(r.dir, "other.star"), []byte(other), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r.everywhere(t, tell)
-		g := r.begin(t, append(args, "tries=6000")...)
-		g.until(t, "it asks about the server", func(e engine.Event) bool { return e.Kind == engine.EventQuestion && e.Node == target })
-		r.everywhere(t, untell)
-		if _, err := g.in.Write([]byte("y\n")); err != nil {
-			t.Fatal(err)
-		}
-		g.until(t, "the first setting is there", func(e engine.Event) bool { return e.Kind == engine.EventChange && e.Node == target })
+		g := halfway(t)
 		second := []string{"run", "other.star", "server=" + dsn, "-i", "lab", "-n", "node-1", "--yes", "--plain"}
 		if out, err := r.command(second...).CombinedOutput(); err == nil || !strings.Contains(string(out), "another run works on Postgres ") || sql(keepalives) != "1" {
 			t.Errorf("the second: %v, %s settings\n%s", err, sql(keepalives), out)

@@ -145,7 +145,7 @@ func refusal(e *answerError) starlark.Value {
 }
 
 // retry implements retry(times, delay, fn): calls fn until it returns, at most so many times, and waits for delay in between.
-// It tries again where the node refused or was not as expected. In a prediction it does not wait.
+// It tries again where the node refused or was not as expected. Where run is predicted it does not wait; hooks do.
 //
 //	retry(5, "2s", lambda: expect(node.link.get("eth1").carrier, "no carrier yet"))
 func retry(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {

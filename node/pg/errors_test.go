@@ -234,11 +234,19 @@ func certificate(t *testing.T, name string) (ca, cert, key []byte) {
 
 // A version that nobody has here any more: what is at the other end says that it is one.
 func TestTooOld(t *testing.T) {
+	fails(t, saying(t, &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: oidJSON}}},
+		&pgproto3.DataRow{Values: [][]byte{[]byte(`{"version":120022,"pid":7,"start":"2026-01-01T00:00:00Z"}`)}}), engine.Unreachable, `is of version 12.22, which is too old: 13 is the oldest`)
+	fails(t, saying(t), engine.Unreachable, "the server does not say what it is")
+}
+
+// saying is the DSN of what lets everybody in as a Postgres 12 does, and says this to the first that it is asked.
+func saying(t *testing.T, what ...pgproto3.BackendMessage) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		c, err := l.Accept()
 		if err != nil {
@@ -252,31 +260,16 @@ func TestTooOld(t *testing.T) {
 		b.Send(&pgproto3.BackendKeyData{ProcessID: 7, SecretKey: []byte{0, 0, 0, 1}})
 		b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 		b.Flush()
-		for {
-			m, err := b.Receive()
-			if err != nil {
-				return
-			}
-			switch m.(type) {
-			case *pgproto3.Query:
-				b.Send(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")})
-				b.Send(&pgproto3.ReadyForQuery{TxStatus: 'T'})
-				b.Flush()
-				continue
-			case *pgproto3.Sync:
-			default:
-				continue
-			}
-			b.Send(&pgproto3.ParseComplete{})
-			b.Send(&pgproto3.BindComplete{})
-			b.Send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: oidJSON}}})
-			b.Send(&pgproto3.DataRow{Values: [][]byte{[]byte(`{"version":120022,"pid":7}`)}})
-			b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
-			b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-			b.Flush()
+		if _, err := b.Receive(); err != nil {
+			return
 		}
+		for _, m := range append(what, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'}) {
+			b.Send(m)
+		}
+		b.Flush()
+		b.Receive() // until it has gone
 	}()
-	fails(t, fmt.Sprintf("host=127.0.0.1 port=%d user=a sslmode=disable", l.Addr().(*net.TCPAddr).Port), engine.Unreachable, `is of version 12.22, which is too old: 13 is the oldest`)
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=a sslmode=disable", l.Addr().(*net.TCPAddr).Port)
 }
 
 // What answers may be something else, such as a web server or a proxy.

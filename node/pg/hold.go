@@ -74,21 +74,21 @@ func (s *Server) tryHold(ctx context.Context, c *pgconn.PgConn, run string) (oth
 	h.Write([]byte(run)) //nolint:errcheck // it returns none
 	mine := max(h.Sum32()&0x7fffffff, 1)
 	var got bool
-	if err := ask(ctx, c, &got, fmt.Sprintf("select to_json(pg_try_advisory_lock(%d, 0))", holding)); err != nil {
+	err = ask(ctx, c, &got, fmt.Sprintf("select to_json(case when pg_try_advisory_lock(%d, 0) then pg_try_advisory_lock_shared(%[1]d, %d) else false end)", holding, mine))
+	switch {
+	case err != nil:
 		return nil, err
+	case got:
+		s.held = c
+		return nil, nil
 	}
-	if !got {
-		err = ask(ctx, c, &other, holderSQL, strconv.Itoa(int(mine)), strconv.Itoa(holding))
-		return other, err
-	}
-	s.held = c
-	_, err = c.Exec(ctx, fmt.Sprintf("select pg_try_advisory_lock_shared(%d, %d)", holding, mine)).ReadAll()
-	return nil, err
+	err = ask(ctx, c, &other, holderSQL, strconv.Itoa(int(mine)), strconv.Itoa(holding))
+	return other, err
 }
 
 // isHeld is the error where another run has the server; nil is one that could not be found out.
 func (s *Server) isHeld(other *holder) error {
-	e := &engine.Error{Code: engine.Unreachable, Left: engine.NothingChanged, Cause: fmt.Sprintf("another run works on Postgres %s", s.name)}
+	e := &engine.Error{Code: engine.Unreachable, Left: engine.NothingChanged, Cause: fmt.Sprintf("another run works on Postgres %s", engine.ShortServer(s.name))}
 	if other != nil {
 		e.Cause += fmt.Sprintf(", as %s, by session %d, which began at %s", other.User, other.PID, other.From.UTC().Format(time.DateTime))
 		e.Hint = "wait until it is through with it; where it is none any more, that session can be ended"

@@ -39,6 +39,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,15 +139,20 @@ func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, erro
 	if strings.Contains(c.ParameterStatus("server_version"), "bouncer") {
 		return identity{console: true}, nil
 	}
-	var found struct{ Version, PID int }
-	if _, err := c.Exec(ctx, fmt.Sprintf("begin read only; set local statement_timeout = %d", statementWithin.Milliseconds())).ReadAll(); err != nil {
-		return identity{}, err
-	}
-	err := ask(ctx, c, &found, `select pg_catalog.json_build_object('version', pg_catalog.current_setting('server_version_num')::int, 'pid', pg_catalog.pg_backend_pid())`)
+	// All in one request, and first of all with names that mean what they mean to Postgres.
+	all, err := c.Exec(ctx, fmt.Sprintf("begin read only; set local statement_timeout = %d; set local search_path = pg_catalog, pg_temp; %s; commit", statementWithin.Milliseconds(), identitySQL)).ReadAll()
 	if err != nil {
 		return identity{}, err
 	}
-	if _, err := c.Exec(ctx, "commit").ReadAll(); err != nil {
+	var found struct {
+		Version, PID int
+		Start        time.Time
+	}
+	said := slices.IndexFunc(all, func(r *pgconn.Result) bool { return len(r.Rows) > 0 })
+	if said < 0 {
+		return identity{}, errors.New("the server does not say what it is")
+	}
+	if err := answer(all[said], &found); err != nil {
 		return identity{}, err
 	}
 	if found.Version < oldest {
@@ -157,14 +163,14 @@ func (s *Server) identify(ctx context.Context, c *pgconn.PgConn) (identity, erro
 	if is.pooler {
 		return is, nil
 	}
-	if _, err := c.Exec(ctx, is.settings("set ")).ReadAll(); err != nil { // for what can be in no transaction; and the server is not to end the connection that is kept
-		return is, err
-	}
-	var began time.Time
-	err = ask(ctx, c, &began, `select json_agg(`+instant("backend_start")+`) -> 0 from pg_stat_activity where pid = pg_backend_pid()`)
-	ownSessions.Store(sessionOf(found.PID, began), true)
+	ownSessions.Store(sessionOf(found.PID, found.Start), true)
+	_, err = c.Exec(ctx, is.settings("set ")).ReadAll() // for what can be in no transaction; and the server is not to end the connection that is kept
 	return is, err
 }
+
+// identitySQL is what a server says of itself, and of the session that asks.
+var identitySQL = `select json_build_object('version', current_setting('server_version_num')::int, 'pid', pg_backend_pid(),
+  'start', (select ` + instant("backend_start") + ` from pg_stat_activity where pid = pg_backend_pid()))`
 
 // ownSessions are the sessions of this process, by [sessionOf]: a run may have several at a server, one for each
 // of its databases, or node that it is reached through, and must end none of them.
@@ -279,7 +285,11 @@ func ask(ctx context.Context, c *pgconn.PgConn, v any, sql string, args ...strin
 	for i, a := range args {
 		params[i] = []byte(a)
 	}
-	r := c.ExecParams(ctx, sql, params, nil, nil, nil).Read()
+	return answer(c.ExecParams(ctx, sql, params, nil, nil, nil).Read(), v)
+}
+
+// answer reads into v the JSON that is all of r.
+func answer(r *pgconn.Result, v any) error {
 	if r.Err != nil {
 		return r.Err
 	}

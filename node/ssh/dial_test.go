@@ -57,11 +57,7 @@ func TestDialThroughNode(t *testing.T) {
 func TestDialAfterTheAgentFailed(t *testing.T) {
 	s := startServer(t, setup{})
 	to := s.target(t)
-	to.Agents = func(platform string) (Agent, error) {
-		a, err := builtAgent(t)(platform)
-		a.SHA256 = strings.Repeat("0", 64)
-		return a, err
-	}
+	to.Agents = damagedAgent(t)
 	n, err := Dial(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)

@@ -119,14 +119,19 @@ func TestInstalledOnce(t *testing.T) {
 	}
 }
 
-func TestDamagedAgentIsNotStarted(t *testing.T) {
-	s := startServer(t, setup{})
-	to := s.target(t)
-	to.Agents = func(platform string) (Agent, error) {
+// damagedAgent is an agent that arrives otherwise than it was sent.
+func damagedAgent(t *testing.T) func(string) (Agent, error) {
+	return func(platform string) (Agent, error) {
 		a, err := builtAgent(t)(platform)
 		a.SHA256 = strings.Repeat("0", 64)
 		return a, err
 	}
+}
+
+func TestDamagedAgentIsNotStarted(t *testing.T) {
+	s := startServer(t, setup{})
+	to := s.target(t)
+	to.Agents = damagedAgent(t)
 	_, err := reach(t, to)
 	unreachable(t, err, "could not be installed")
 	if files, _ := filepath.Glob(s.dir + "/home/.cache/runbook/*"); len(files) != 0 {
