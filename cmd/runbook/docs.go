@@ -67,7 +67,13 @@ func docsCommand() *cobra.Command {
 // documented is what name means: one function, or all of a domain such as route, and what is returned of one.
 func documented(all []reference.Entry, name string) ([]reference.Entry, error) {
 	asked, _, _ := strings.Cut(strings.ReplaceAll(name, "(server)", ""), "(")
-	asked = strings.TrimPrefix(asked, "node.")
+	asked = strings.TrimPrefix(strings.Trim(asked, ". "), "node.")
+	switch first, rest, _ := strings.Cut(asked, "."); { // what is told of with others like it
+	case first == "param" && rest != "":
+		asked = "param.TYPE"
+	case first == "bouncer" && rest == "connect":
+		asked = "pg.connect"
+	}
 	var domain []reference.Entry
 	names := []string{"node"}
 	for _, e := range all {
@@ -86,8 +92,8 @@ func documented(all []reference.Entry, name string) ([]reference.Entry, error) {
 		return domain, nil
 	}
 	e := &engine.Error{Code: engine.Invalid, Cause: fmt.Sprintf("there is nothing called %q", name), Hint: "runbook docs lists what there is"}
-	if near := spell.Near(asked, names, 3); len(near) > 0 {
-		e.Hint = "did you mean " + strings.Join(near, ", ") + "?"
+	if near := spell.Question(spell.Near(asked, names, 3)); asked != "" && near != "" {
+		e.Hint = near
 	}
 	return nil, e
 }
