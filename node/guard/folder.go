@@ -226,8 +226,19 @@ func unwritable(err error) error {
 	}
 }
 
-// holder is the process that has locked the file name; 0: none that can be seen.
+// holder is the process that has locked the file name; 0: none that can be seen. The kernel tells of all locks of the
+// machine in pieces, and may leave one out between two of them while others come and go: whoever is not there is looked for again.
 func (f folder) holder(name string) int {
+	for range 3 {
+		if pid := f.listed(name); pid != 0 {
+			return pid
+		}
+	}
+	return 0
+}
+
+// listed is who has locked the file name by one look at what the kernel lists, or 0.
+func (f folder) listed(name string) int {
 	var st unix.Stat_t
 	b, err := os.ReadFile("/proc/locks")
 	if err != nil || unix.Stat(f.path(name), &st) != nil {
